@@ -1,0 +1,180 @@
+"""The graph store: one interface, two stores behind it, chosen by URL.
+
+    sqlite:///var/graph.db                            embedded, nothing to start (graph/sqlite_store.py)
+    neo4j://user:password@host:7687/database          production and Cypher (graph/neo4j_store.py)
+
+Every write is idempotent: the same record again changes nothing. Reads stream.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import pyarrow as pa
+
+from graph.errors import StoreUrlError
+from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
+from graph.records import Edge, Event, Item, Link, Node, Relation
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCounts:
+    """What a write did: created are new, existing were there already (and were updated where the source says more)."""
+
+    created: int = 0
+    existing: int = 0
+
+    def __add__(self, other: "WriteCounts") -> "WriteCounts":
+        return WriteCounts(self.created + other.created, self.existing + other.existing)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many nodes of each label and relationships of each type the store holds; zero counts are left out."""
+
+    nodes: dict[str, int]
+    edges: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """A neighbourhood: nodes as (label, key, title or name), edges as records."""
+
+    nodes: Sequence[tuple[str, str, str]]
+    edges: Sequence[Event | Relation | Link]
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What the erasure of a person removed from the store."""
+
+    user: UserKey
+    accounts: Sequence[AccountKey] = field(default_factory=tuple)
+    events: int = 0
+
+
+class Store(Protocol):
+    """What both stores can do; tests/contracts/test_store.py is its specification."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without the password."""
+
+    def ensure_schema(self) -> None:
+        """Create constraints and indexes; safe to call again."""
+
+    def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
+        """Write nodes. A value that is None (or an attribute left out) leaves what the store has."""
+
+    def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
+        """Write events (first write of an event_id wins) and relations (properties are replaced).
+
+        Endpoints that do not exist are an error (StoreError names the first); nothing of that batch is written.
+        """
+
+    def link(self, links: Iterable[Link]) -> WriteCounts:
+        """Say which person an account belongs to. An account has one OF; evidence replaces it, LONE never does.
+
+        Users are created as needed and removed when their last account has left them.
+        """
+
+    def labels(self) -> Sequence[str]:
+        """Labels that nodes have, sorted."""
+
+    def event_types(self) -> Sequence[str]:
+        """Relationship types of events (Account to Item, with an event_id), sorted."""
+
+    def relation_types(self) -> Sequence[str]:
+        """Relationship types that are neither events nor OF, sorted. ON is implied by an item's key and not listed."""
+
+    def read_nodes(self, label: str) -> Iterator[pa.RecordBatch]:
+        """Stream the nodes of a label in the schema that `graph.schema.node_schema` gives; in no order."""
+
+    def read_events(self, type: str) -> Iterator[pa.RecordBatch]:
+        """Stream the events of a type in EVENT_SCHEMA; in no order."""
+
+    def read_links(self) -> Iterator[pa.RecordBatch]:
+        """Stream the OF relationships in LINK_SCHEMA; in no order."""
+
+    def read_relations(self, type: str) -> Iterator[pa.RecordBatch]:
+        """Stream the relations of a type in RELATION_SCHEMA; in no order."""
+
+    def counts(self) -> Counts:
+        """Nodes by label and relationships by type."""
+
+    def user_of(self, account: AccountKey) -> UserKey | None:
+        """The person an account belongs to, or None when the account is unknown."""
+
+    def history(self, user: UserKey, limit: int | None = None) -> Sequence[Event]:
+        """A person's events over all their accounts, oldest first by (at, sequence, event_id); the newest `limit`."""
+
+    def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
+        """Those of the items that exist, in the order asked for."""
+
+    def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
+        """Nodes within `hops` relationships of a node and the relationships among them, at most `limit` edges."""
+
+    def delete_relations(self, type: str) -> int:
+        """Remove all relations of a type that we derived (LEADS_TO, SAME_WORK); returns how many there were."""
+
+    def erase(self, user: UserKey) -> ErasureReport:
+        """Remove a person: the user, their accounts and events. Erasing again finds nothing and is no error."""
+
+    def close(self) -> None:
+        """Give back files and connections; safe to call again."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_store(url: str) -> Store:
+    """Open the store at a URL.
+
+    Raises: StoreUrlError if the URL names no store; StoreUnavailableError if it does not answer.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        from graph.sqlite_store import SqliteStore
+
+        return SqliteStore.open(url)
+    if scheme in {"neo4j", "bolt", "neo4j+s", "bolt+s"}:
+        from graph.neo4j_store import Neo4jStore
+
+        return Neo4jStore.open(url)
+    raise StoreUrlError(
+        f"{redact(url)!r} is not a store URL: write sqlite:///var/graph.db or neo4j://user:password@host:7687/neo4j"
+    )
+
+
+def redact(url: str) -> str:
+    """The URL without its password, fit for logs and messages."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{host}"))
+
+
+def checksum(store: Store) -> dict[str, str]:
+    """A checksum of the nodes of each label and the relationships of each type, the same whatever the order and store.
+
+    Each row is hashed (blake2b, 128 bits) over its canonical text and the hashes are added, so rows need no sorting.
+    """
+    sums = {label: _sum_rows(store.read_nodes(label)) for label in store.labels()}
+    sums |= {type: _sum_rows(store.read_events(type)) for type in store.event_types()}
+    sums |= {type: _sum_rows(store.read_relations(type)) for type in store.relation_types()}
+    return sums | {"OF": _sum_rows(store.read_links())}
+
+
+def _sum_rows(batches: Iterator[pa.RecordBatch]) -> str:
+    total = 0
+    for batch in batches:
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            total += int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "big")
+    return f"{total % (1 << 128):032x}"

@@ -1,0 +1,1 @@
+"""Platform exports and events become the graph: the store and the text vectors."""

@@ -1,0 +1,1 @@
+"""Readers of export files and of public data sets."""

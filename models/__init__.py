@@ -1,0 +1,1 @@
+"""What can be computed: tensors in, tensors out. Imports graph only."""

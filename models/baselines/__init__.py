@@ -1,0 +1,1 @@
+"""Reference models, each in one module with its source cited."""

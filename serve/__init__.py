@@ -1,0 +1,1 @@
+"""A bundle and the newest events become answers over HTTP."""

@@ -1,0 +1,1 @@
+"""The graph becomes a bundle: snapshot, split, training, evaluation, release."""
