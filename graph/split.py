@@ -1,0 +1,114 @@
+"""Splits: events parted into training, validation and test over one vocabulary, so that their rows agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.errors import SplitError
+from graph.interactions import Interactions
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three disjoint parts that add up to the whole, each in the whole's order."""
+
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+
+
+def leave_one_out(interactions: Interactions) -> Split:
+    """Each person's last event over all platforms is test, the one before it validation, the rest training.
+
+    A person's validation and test events are never earlier than their training. People with fewer than three events
+    are training only.
+
+    Raises: SplitError if nobody has three events.
+    """
+    count, position = _positions(interactions)
+    left = count - position
+    held_out = count >= 3
+    if not held_out.any():
+        raise SplitError(
+            f"none of {len(interactions.users)} people has 3 of the {len(interactions)} events, one for each part: "
+            "ingest longer histories or split by time"
+        )
+    return _parts(interactions, np.where(held_out & (left <= 2), 3 - left, 0))
+
+
+def random_per_user(interactions: Interactions, ratios: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int) -> Split:
+    """Each person's events parted at random by training, validation and test ratios: RecBole's "RS" grouped by user.
+
+    The counts follow RecBole 1.2 (`Dataset._calcu_split_ids`): ratios are rounded down in favour of training, then a
+    part that would get less than one event gets one while training keeps more than one. Order plays no part: training
+    may hold events later than the test's, so this is for comparison with published figures, not for claims about the
+    future.
+
+    Raises: SplitError if the ratios are not three numbers of at least 0 with training above 0, or there are no events.
+    """
+    shares = np.asarray(ratios, np.float64)
+    if shares.shape != (3,) or not np.isfinite(shares).all() or shares.min() < 0 or shares[0] == 0:
+        raise SplitError(f"ratios are {tuple(ratios)}: give training, validation and test, such as (0.8, 0.1, 0.1)")
+    if not len(interactions):
+        raise SplitError("there are no events to split: ingest some, or ask for other event types")
+    shares = shares / shares.sum()
+    order = np.lexsort((np.random.default_rng(seed).random(len(interactions)), interactions.user))
+    position = np.empty(len(interactions), np.int64)
+    count, position[order] = _positions(interactions)
+
+    validation, test = (np.floor(share * count).astype(np.int64) for share in shares[1:])
+    training = count - validation - test
+    for part, share in ((test, shares[2]), (validation, shares[1])):
+        short = (training > 1) & (share * count > 0) & (share * count < 1)
+        part += short
+        training -= short
+    return _parts(interactions, (position >= training).astype(np.int64) + (position >= training + validation))
+
+
+def temporal(interactions: Interactions, validation_from: datetime, test_from: datetime) -> Split:
+    """Training before `validation_from`, validation before `test_from`, test from there on, for everybody alike.
+
+    Events are known to the second, so a boundary counts from the beginning of its second: nothing at or after
+    `validation_from` is in training.
+
+    Raises: SplitError if an instant is not aware, they are out of order, or a part is empty.
+    """
+    for instant in (validation_from, test_from):
+        if instant.tzinfo is None:
+            raise SplitError(
+                f"{instant.isoformat()} has no time zone: give an aware instant, such as 2024-01-31T00:00Z"
+            )
+    if validation_from >= test_from:
+        raise SplitError(
+            f"validation from {validation_from.isoformat()} is not before test from {test_from.isoformat()}: "
+            "give two instants in order"
+        )
+    boundaries = np.array([floor(validation_from.timestamp()), floor(test_from.timestamp())])
+    part = np.searchsorted(boundaries, interactions.at, side="right")
+    sizes = np.bincount(part, minlength=3)
+    if not sizes.all():
+        span = "there are none"
+        if len(interactions):
+            first, last = (
+                datetime.fromtimestamp(int(at), UTC) for at in (interactions.at.min(), interactions.at.max())
+            )
+            span = f"they reach from {first.isoformat()} to {last.isoformat()}"
+        raise SplitError(
+            f"training, validation and test would have {sizes[0]}, {sizes[1]} and {sizes[2]} events: "
+            f"choose instants that part them ({span})"
+        )
+    return _parts(interactions, part)
+
+
+def _positions(interactions: Interactions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[E] how many events the person of each event has, and which of them this is, from 0."""
+    count = np.diff(interactions.offsets)[interactions.user]
+    return count, np.arange(len(interactions)) - interactions.offsets[interactions.user]
+
+
+def _parts(interactions: Interactions, part: NDArray[np.int64]) -> Split:
+    return Split(*(interactions.where(part == number) for number in range(3)))
