@@ -1,0 +1,154 @@
+"""The one configuration: a file (isthmus.yaml), then the environment (ISTHMUS_*), then flags; later wins.
+
+It is read once, at the edge, by the command line; inner code takes plain arguments. An example of every key:
+
+    var: var
+    store: neo4j://neo4j:password@localhost:7687/neo4j
+    text_model: sentence-transformers/all-MiniLM-L6-v2
+    port: 8000
+    training:
+      epochs: 30
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Final
+
+import pydantic_settings
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from graph.errors import IsthmusError
+from graph.keys import Pseudonyms
+
+DEFAULT_FILE: Final = Path("isthmus.yaml")
+"""Read when no other file is named, and when it is there."""
+
+
+class SettingsError(IsthmusError, ValueError):
+    """A configuration that cannot be used."""
+
+
+class Settings(BaseSettings):
+    """What the commands need to know; every field is a key of the file and, in capitals, a variable ISTHMUS_…"""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ISTHMUS_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    var: Path = Path("var")
+    """The folder of everything that is kept: graph, vectors, snapshots, bundles, outbox, quarantine."""
+
+    store: str | None = Field(None, repr=False)
+    """The graph store's URL; unset, the embedded graph.db in `var`. It may hold a password: never print it."""
+
+    pseudonym_key: SecretStr | None = None
+    """The secret behind the pseudonyms of accounts; unset, the one in `var`/pseudonym.key, made on first use."""
+
+    text_model: str | None = None
+    """The frozen language model: a folder or a hub name; unset, the one that the package index carries."""
+
+    ray_address: str | None = None
+    """The Ray cluster to join, such as auto or ray://host:10001; unset, one of this process's own."""
+
+    host: str = "127.0.0.1"
+    """The address that `serve` listens on."""
+
+    port: int = Field(8000, ge=1, le=65535)
+    """The port that `serve` listens on."""
+
+    training: dict[str, Any] = {}
+    """Fields of train.run.TrainConfig by name; ISTHMUS_TRAINING__EPOCHS=30 sets one from the environment."""
+
+    @property
+    def store_url(self) -> str:
+        """Where the graph is, whether said or not."""
+        return self.store or f"sqlite:///{self.var / 'graph.db'}"
+
+    @property
+    def pseudonym_file(self) -> Path:
+        """Where the secret is when the configuration does not give it."""
+        return self.var / "pseudonym.key"
+
+    def pseudonyms(self) -> Pseudonyms:
+        """Pseudonyms under the configured key, or under the one that is kept in `var`, made now if need be."""
+        if self.pseudonym_key is not None:
+            return Pseudonyms(self.pseudonym_key.get_secret_value().encode())
+        return Pseudonyms(_kept_secret(self.pseudonym_file))
+
+
+def read_settings(file: Path | None = None, **flags: object) -> Settings:
+    """Read the configuration; a flag that is None was not given.
+
+    Raises: SettingsError if the file is missing or broken, or a key or value is wrong.
+    """
+    source = file or DEFAULT_FILE
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file} is not there: give --config an existing YAML file")
+    kept = _read_yaml(source) if source.is_file() else {}
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, kept)
+
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Sourced(**given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(problem, source) for problem in error.errors())) from None
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(f'{error}: a mapping in the environment is JSON, such as {{"epochs": 30}}') from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError(f"{file}, line {line}, is not YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise SettingsError(f"{file} is not YAML text: write one `key: value` a line, such as port: 8000") from None
+    if values is not None and not isinstance(values, dict):
+        raise SettingsError(f"{file} holds a {type(values).__name__}: write one `key: value` a line, as port: 8000")
+    return {str(key): value for key, value in (values or {}).items()}
+
+
+def _sentence(problem: Any, source: Path) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{source} has the unknown key {name!r}: the keys are {', '.join(sorted(Settings.model_fields))}"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    shown = "" if name in {"store", "pseudonym_key"} else f" is {problem['input']!r}"
+    return f"{name}{shown}: {message} (set it in {source}, as ISTHMUS_{name.upper()}, or with a flag)"
+
+
+def _kept_secret(file: Path) -> bytes:
+    """Read the secret, making it first if need be; two processes at once end with the same one."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(draft, file)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return file.read_text().strip().encode()
