@@ -143,12 +143,12 @@ class Snapshot:
             lost = frame.filter(pl.col("item_row").is_null())["item"][0]
             raise SnapshotError(f"{self.path} has events with {lost!r} but no such item: write the snapshot again")
         return Interactions(
-            user=frame["user_row"].to_numpy(),
-            item=frame["item_row"].to_numpy(),
-            type=frame["type_row"].to_numpy(),
+            user=frame["user_row"].to_numpy(writable=True),
+            item=frame["item_row"].to_numpy(writable=True),
+            type=frame["type_row"].to_numpy(writable=True),
             at=frame["at"].dt.epoch("us").to_numpy() // 1_000_000,
-            value=frame["value"].cast(pl.Float32).fill_null(float("nan")).to_numpy(),
-            weight=frame["weight"].cast(pl.Float32).to_numpy(),
+            value=frame["value"].cast(pl.Float32).fill_null(float("nan")).to_numpy(writable=True),
+            weight=frame["weight"].cast(pl.Float32).to_numpy(writable=True),
             users=users,
             items=Vocabulary(items),
             event_types=tuple(types),

@@ -1,0 +1,42 @@
+"""Vectors beside the graph: the Parquet files that ingest writes per model and label, in the order of given keys."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from graph.errors import SnapshotError
+
+
+def read_vectors(path: Path, keys: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors of these keys.
+
+    Args:
+        path: a file of vectors/<model>/<label>.parquet, with the columns key and vector (a fixed-size list of float32).
+        keys: any order; keys of the file that are not asked for are left out.
+    Returns: [N, D] vectors, and [N] true where there is one; where there is none, it is marked and its row is zeros.
+    Raises: SnapshotError if there is no such file or it holds no vectors.
+    """
+    try:
+        table = pq.read_table(path, columns=["key", "vector"])
+    except FileNotFoundError:
+        raise SnapshotError(f"{path} does not exist: write the vectors of that model with isthmus embed") from None
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise SnapshotError(f"{path} cannot be read as vectors ({error}): write it again with isthmus embed") from error
+    type = table.schema.field("vector").type if set(table.column_names) == {"key", "vector"} else None
+    if type is None or not pa.types.is_fixed_size_list(type) or type.value_type != pa.float32():
+        raise SnapshotError(
+            f"{path} has {table.schema.to_string(show_schema_metadata=False)!r}, not key: string and "
+            "vector: fixed-size list of float32; write it again with isthmus embed"
+        )
+    table = table.filter(table["vector"].is_valid())
+    stored = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), type.list_size)
+    row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
+    rows = np.fromiter((row_of.get(key, -1) for key in keys), np.int64, count=len(keys))
+    present = rows >= 0
+    vectors = np.zeros((len(keys), type.list_size), np.float32)
+    vectors[present] = stored[rows[present]]
+    return vectors, present
