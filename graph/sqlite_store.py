@@ -1,0 +1,758 @@
+"""The embedded store: one SQLite file in WAL mode, many readers beside one writer, nothing to start.
+
+Nodes have row ids that events, links and relations refer to; keys are resolved once a batch, which is both the check
+that endpoints exist and what keeps rows short. Commits are synchronous: what was acknowledged survives `kill -9`.
+"""
+
+import json
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import pyarrow as pa
+
+from graph.errors import IsthmusError, RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
+from graph.keys import AccountKey, EntityKey, ItemKey, NodeKey, PlatformKey, UserKey
+from graph.links import settle
+from graph.records import (
+    Account,
+    Attributes,
+    Edge,
+    Entity,
+    Event,
+    Item,
+    Link,
+    Node,
+    Platform,
+    Relation,
+    User,
+    canonical_json,
+)
+from graph.schema import (
+    CORE_LABELS,
+    EVENT_SCHEMA,
+    LINK_SCHEMA,
+    RELATION_SCHEMA,
+    check_event_type,
+    check_label,
+    check_relationship_type,
+    node_schema,
+)
+from graph.store import Counts, ErasureReport, Subgraph, WriteCounts
+
+BATCH: Final = 10_000
+"""Records in one transaction, and rows in one Arrow batch."""
+
+SCHEMA: Final = (
+    """
+    CREATE TABLE IF NOT EXISTS nodes (
+        id INTEGER PRIMARY KEY, label TEXT NOT NULL, key TEXT NOT NULL, name TEXT, text TEXT, url TEXT,
+        created_at INTEGER, attributes TEXT NOT NULL DEFAULT '{}', UNIQUE (label, key))
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS events (
+        id INTEGER PRIMARY KEY, type TEXT NOT NULL, event_id TEXT NOT NULL, account INTEGER NOT NULL,
+        item INTEGER NOT NULL, at INTEGER NOT NULL, sequence INTEGER, value REAL, weight REAL NOT NULL,
+        context TEXT NOT NULL, UNIQUE (type, event_id))
+    """,
+    "CREATE INDEX IF NOT EXISTS events_of_account ON events (account, at)",
+    "CREATE INDEX IF NOT EXISTS events_of_item ON events (item)",
+    """
+    CREATE TABLE IF NOT EXISTS links (
+        account INTEGER PRIMARY KEY, user INTEGER NOT NULL, evidence TEXT NOT NULL, at INTEGER)
+    """,
+    "CREATE INDEX IF NOT EXISTS links_of_user ON links (user)",
+    """
+    CREATE TABLE IF NOT EXISTS relations (
+        id INTEGER PRIMARY KEY, type TEXT NOT NULL, source INTEGER NOT NULL, target INTEGER NOT NULL,
+        properties TEXT NOT NULL, UNIQUE (type, source, target))
+    """,
+    "CREATE INDEX IF NOT EXISTS relations_of_source ON relations (source)",
+    "CREATE INDEX IF NOT EXISTS relations_of_target ON relations (target)",
+)
+"""Instants are microseconds since 1970, UTC."""
+
+INSERT_ITEM: Final = """
+    INSERT INTO nodes (label, key, name, text, url, created_at, attributes) VALUES ('Item', ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (label, key) DO UPDATE SET
+        name = coalesce(excluded.name, name), text = coalesce(excluded.text, text), url = coalesce(excluded.url, url),
+        created_at = coalesce(excluded.created_at, created_at), attributes = merged(attributes, excluded.attributes)
+    WHERE coalesce(excluded.name, name) IS NOT name OR coalesce(excluded.text, text) IS NOT text
+        OR coalesce(excluded.url, url) IS NOT url OR coalesce(excluded.created_at, created_at) IS NOT created_at
+        OR excluded.attributes NOT IN ('{}', attributes)
+"""
+INSERT_ENTITY: Final = """
+    INSERT INTO nodes (label, key, name, attributes) VALUES (?, ?, ?, ?)
+    ON CONFLICT (label, key) DO UPDATE SET name = excluded.name, attributes = merged(attributes, excluded.attributes)
+    WHERE excluded.name IS NOT name OR excluded.attributes NOT IN ('{}', attributes)
+"""
+INSERT_KEY: Final = "INSERT INTO nodes (label, key) VALUES (?, ?) ON CONFLICT (label, key) DO NOTHING"
+INSERT_EVENT: Final = """
+    INSERT INTO events (type, event_id, account, item, at, sequence, value, weight, context)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (type, event_id) DO NOTHING
+"""
+INSERT_RELATION: Final = """
+    INSERT INTO relations (type, source, target, properties) VALUES (?, ?, ?, ?)
+    ON CONFLICT (type, source, target) DO UPDATE SET properties = excluded.properties
+    WHERE excluded.properties IS NOT properties
+"""
+INSERT_LINK: Final = "INSERT OR REPLACE INTO links (account, user, evidence, at) VALUES (?, ?, ?, ?)"
+
+_APPLICATION_ID: Final = 0x69737468  # "isth", in the file's header: another program's database is not ours to fill
+_VERSION: Final = 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+_READ_NODES: Final[Mapping[str, str]] = {
+    "Platform": "SELECT key FROM nodes WHERE label = ?",
+    "User": "SELECT key FROM nodes WHERE label = ?",
+    "Account": "SELECT key, substr(key, 9, instr(substr(key, 9), ':') - 1) FROM nodes WHERE label = ?",
+    "Item": """
+        SELECT key, substr(key, 1, instr(key, ':') - 1), name, text, url, created_at, attributes
+        FROM nodes WHERE label = ?
+    """,
+}
+_READ_ENTITIES: Final = "SELECT key, name, attributes FROM nodes WHERE label = ?"
+_READ_EVENTS: Final = """
+    SELECT e.event_id, a.key, i.key, e.at, e.sequence, e.value, e.weight, e.context
+    FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE e.type = ?
+"""
+_READ_LINKS: Final = """
+    SELECT a.key, u.key, l.evidence, l.at
+    FROM links l CROSS JOIN nodes a ON a.id = l.account CROSS JOIN nodes u ON u.id = l.user
+"""
+_READ_RELATIONS: Final = """
+    SELECT s.label, s.key, t.label, t.key, r.properties
+    FROM relations r CROSS JOIN nodes s ON s.id = r.source CROSS JOIN nodes t ON t.id = r.target WHERE r.type = ?
+"""
+_HISTORY: Final = """
+    SELECT e.event_id, e.type, ?, i.key, e.at, e.weight, e.value, e.sequence, e.context
+    FROM events e CROSS JOIN nodes i ON i.id = e.item WHERE e.account = ?
+    ORDER BY e.at DESC, e.sequence DESC, e.event_id DESC LIMIT ?
+"""
+_EVENT_EDGES: Final = """
+    SELECT e.id, e.account, e.item, e.event_id, e.type, a.key, i.key, e.at, e.weight, e.value, e.sequence, e.context
+    FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE {where} LIMIT :limit
+"""
+_LINK_EDGES: Final = """
+    SELECT l.account, l.account, l.user, a.key, u.key, l.evidence, l.at
+    FROM links l CROSS JOIN nodes a ON a.id = l.account CROSS JOIN nodes u ON u.id = l.user WHERE {where} LIMIT :limit
+"""
+_RELATION_EDGES: Final = """
+    SELECT r.id, r.source, r.target, r.type, s.label, s.key, t.label, t.key, r.properties
+    FROM relations r CROSS JOIN nodes s ON s.id = r.source CROSS JOIN nodes t ON t.id = r.target
+    WHERE {where} LIMIT :limit
+"""
+_AMONG: Final = "(SELECT value FROM json_each(:nodes))"
+_NODES: Final = """
+    SELECT label, key, coalesce(name, key) FROM nodes WHERE id IN (SELECT value FROM json_each(?)) ORDER BY label, key
+"""
+_CURRENT_LINKS: Final = """
+    SELECT a.key, u.key, l.evidence, l.at
+    FROM links l CROSS JOIN nodes a ON a.id = l.account CROSS JOIN nodes u ON u.id = l.user
+    WHERE l.account IN (SELECT value FROM json_each(?))
+"""
+
+Record = TypeVar("Record")
+
+
+class SqliteStore:
+    """A graph in one file; safe to use from several threads and beside other processes."""
+
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str, busy_timeout_s: float = 60.0) -> Self:
+        """Open the file a URL names, and make it (with its folder) if there is none.
+
+        Args:
+            url: sqlite:///relative/path.db or sqlite:////absolute/path.db
+            busy_timeout_s: how long a write waits for another process's write.
+        Raises: StoreUrlError if the URL names no file; StoreUnavailableError if the file cannot be opened.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+            raise StoreUrlError(
+                f"{url!r} names no file: write sqlite:///var/graph.db (three slashes, from the working directory) "
+                "or sqlite:////srv/graph.db (four, from the root)"
+            )
+        store = cls(Path(unquote(parts.path[1:])), busy_timeout_s)
+        try:
+            store._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{store._path.parent} cannot be made ({error.strerror}): give the store another path"
+            ) from error
+        store._recognise()
+        return store
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{quote(str(self._path))}"
+
+    def ensure_schema(self) -> None:
+        with self._write() as connection:
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
+        return self._in_batches(nodes, _write_nodes)
+
+    def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
+        return self._in_batches(edges, _write_edges)
+
+    def link(self, links: Iterable[Link]) -> WriteCounts:
+        return self._in_batches(links, _write_links)
+
+    def labels(self) -> Sequence[str]:
+        with self._read() as connection:
+            return _distinct(connection, "nodes", "label")
+
+    def event_types(self) -> Sequence[str]:
+        with self._read() as connection:
+            return _distinct(connection, "events", "type")
+
+    def relation_types(self) -> Sequence[str]:
+        with self._read() as connection:
+            return _distinct(connection, "relations", "type")
+
+    def read_nodes(self, label: str) -> Iterator[pa.RecordBatch]:
+        schema = node_schema(label)
+        return self._stream(_READ_NODES.get(label, _READ_ENTITIES), (label,), schema)
+
+    def read_events(self, type: str) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_EVENTS, (check_event_type(type),), EVENT_SCHEMA)
+
+    def read_links(self) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_LINKS, (), LINK_SCHEMA)
+
+    def read_relations(self, type: str) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_RELATIONS, (check_relationship_type(type),), RELATION_SCHEMA)
+
+    def counts(self) -> Counts:
+        with self._read() as connection:
+            nodes = dict(connection.execute("SELECT label, count(*) FROM nodes GROUP BY label"))
+            edges = dict(connection.execute("SELECT type, count(*) FROM events GROUP BY type"))
+            edges |= dict(connection.execute("SELECT type, count(*) FROM relations GROUP BY type"))
+            edges |= dict(connection.execute("SELECT 'OF', count(*) FROM links HAVING count(*) > 0"))
+        return Counts(nodes, edges)
+
+    def user_of(self, account: AccountKey) -> UserKey | None:
+        with self._read() as connection:
+            row = connection.execute(
+                "SELECT u.key FROM nodes a JOIN links l ON l.account = a.id JOIN nodes u ON u.id = l.user "
+                "WHERE a.label = 'Account' AND a.key = ?",
+                (str(account),),
+            ).fetchone()
+        return None if row is None else _key(UserKey, row[0])
+
+    def history(self, user: UserKey, limit: int | None = None) -> Sequence[Event]:
+        newest = -1 if limit is None else max(limit, 0)
+        with self._read() as connection:
+            rows = [
+                row
+                for id, key in _accounts(connection, user)
+                for row in connection.execute(_HISTORY, (key, id, newest)).fetchall()
+            ]
+        events = sorted(map(_event, rows), key=_moment)
+        return events if limit is None else events[max(len(events) - newest, 0) :]
+
+    def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
+        with self._read() as connection:
+            found = {
+                row[0]: _item(row)
+                for row in connection.execute(
+                    "SELECT key, name, text, url, created_at, attributes FROM nodes "
+                    "WHERE label = 'Item' AND key IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(keys)),),
+                )
+            }
+        return [found[key] for key in keys if key in found]
+
+    def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
+        with self._read() as connection:
+            start = _ids(connection, key.label, [key]).get(key)
+            if start is None:
+                return Subgraph((), ())
+            edges = _Edges(connection, limit)
+            reached = frontier = {start}
+            for _ in range(hops):
+                frontier = edges.around(frontier) - reached
+                reached = reached | frontier
+            edges.among(reached)
+            nodes = connection.execute(_NODES, (json.dumps(sorted(reached)),)).fetchall()
+        return Subgraph(nodes, list(edges.records.values()))
+
+    def delete_relations(self, type: str) -> int:
+        check_relationship_type(type)
+        with self._write() as connection:
+            if type in {"OF", "ON"} or _holds(connection, "events", type):
+                raise SchemaError(f"{type} is not a relation that was derived: only such as LEADS_TO can be removed")
+            return connection.execute("DELETE FROM relations WHERE type = ?", (type,)).rowcount
+
+    def erase(self, user: UserKey) -> ErasureReport:
+        with self._write() as connection:
+            accounts = _accounts(connection, user)
+            ids = [(id,) for id, _ in accounts]
+            events = connection.executemany("DELETE FROM events WHERE account = ?", ids).rowcount if ids else 0
+            connection.executemany("DELETE FROM relations WHERE source = ?", ids)
+            connection.executemany("DELETE FROM relations WHERE target = ?", ids)
+            connection.executemany("DELETE FROM links WHERE account = ?", ids)
+            connection.executemany("DELETE FROM nodes WHERE id = ?", ids)
+            connection.execute("DELETE FROM nodes WHERE label = 'User' AND key = ?", (str(user),))
+        with self._read() as connection:  # what was erased must not stay readable in the log either
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return ErasureReport(user, tuple(_key(AccountKey, key) for _, key in accounts), events)
+
+    def close(self) -> None:
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _recognise(self) -> None:
+        with self._read() as connection:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if application == _APPLICATION_ID and version == _VERSION:
+            return
+        if application == _APPLICATION_ID:
+            raise StoreError(f"{self._path} is a graph of form {version}, this program reads {_VERSION}: update it")
+        if tables:
+            raise StoreUrlError(f"{self._path} is the database of another program: give the store another path")
+        self.ensure_schema()
+
+    def _in_batches(
+        self, records: Iterable[Record], write: Callable[[sqlite3.Connection, list[Record]], WriteCounts]
+    ) -> WriteCounts:
+        counts = WriteCounts()
+        source = iter(records)
+        while batch := list(islice(source, BATCH)):
+            with self._write() as connection:
+                counts += write(connection, batch)
+        return counts
+
+    def _stream(self, query: str, values: tuple[str, ...], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        with self._read() as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(query, values)
+            while rows := cursor.fetchmany(BATCH):
+                columns = zip(*rows, strict=True)
+                yield pa.record_batch(
+                    [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)],
+                    schema=schema,
+                )
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._read() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        if self._closed:
+            raise StoreError(f"{self.url} is closed: open the store again")
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise RecordError(f"a value cannot be stored ({error}): give integers of 64 bits and valid text") from error
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._use_write_ahead_log(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.create_function("merged", 2, _merged, deterministic=True)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        # Two processes that open a new file at once: SQLite refuses the second at once instead of letting it wait.
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _explained(self, error: sqlite3.Error) -> IsthmusError:
+        code = getattr(error, "sqlite_errorcode", None)
+        kind = None if code is None else code & 0xFF
+        match kind:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return StoreUnavailableError(
+                    f"{self._path} was locked by another writer for {self._busy_timeout_s:g} s: "
+                    "let that one end, then run this again"
+                )
+            case sqlite3.SQLITE_READONLY:
+                return StoreError(f"{self._path} is read-only: make it and its folder writable, or give another path")
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                return StoreError(
+                    f"{self._path} could not be written ({error}): free some disk and run this again; "
+                    "what was written before is kept"
+                )
+            case sqlite3.SQLITE_CANTOPEN:
+                return StoreUnavailableError(
+                    f"{self._path} cannot be opened: give a path to a file in a folder you may write"
+                )
+            case sqlite3.SQLITE_NOTADB:
+                return StoreUrlError(f"{self._path} is not a SQLite file: give the store another path")
+            case sqlite3.SQLITE_CORRUPT:
+                return StoreError(f"{self._path} is damaged: restore it from a copy, or remove it and ingest again")
+            case _:
+                return StoreError(f"{self._path} refused ({error}): this is a fault of Isthmus, please report it")
+
+
+def _write_nodes(connection: sqlite3.Connection, batch: list[Node]) -> WriteCounts:
+    items = [node for node in batch if type(node) is Item]
+    entities = [node for node in batch if type(node) is Entity]
+    plain = [(node.key.label, str(node.key)) for node in batch if isinstance(node, Platform | User | Account)]
+    before = _last_id(connection)
+    connection.executemany(INSERT_KEY, plain)
+    written_platforms = _last_id(connection) - before
+    if items:
+        platforms = {str(item.key).partition(":")[0] for item in items}
+        connection.executemany(INSERT_KEY, [("Platform", platform) for platform in platforms])
+    before = _last_id(connection)
+    connection.executemany(
+        INSERT_ITEM,
+        [
+            (
+                str(item.key),
+                item.title,
+                item.text,
+                item.url,
+                None if item.created_at is None else (item.created_at - _EPOCH) // _MICROSECOND,
+                _json(item.attributes) if item.attributes else "{}",
+            )
+            for item in items
+        ],
+    )
+    connection.executemany(
+        INSERT_ENTITY,
+        [(_entity_label(entity.key), str(entity.key), entity.name, _json(entity.attributes)) for entity in entities],
+    )
+    created = written_platforms + _last_id(connection) - before
+    return WriteCounts(created, len(batch) - created)
+
+
+def _write_edges(connection: sqlite3.Connection, batch: list[Edge]) -> WriteCounts:
+    events = [edge for edge in batch if type(edge) is Event]
+    relations = [edge for edge in batch if type(edge) is Relation]
+    return _write_events(connection, events) + _write_relations(connection, relations)
+
+
+def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteCounts:
+    if not events:
+        return WriteCounts()
+    for name in {event.type for event in events}:
+        if _holds(connection, "relations", name):
+            raise SchemaError(f"{name} already joins other nodes in this store: give the events another type")
+    accounts = _ids(connection, "Account", {event.account for event in events})
+    items = _ids(connection, "Item", {event.item for event in events})
+    try:
+        rows = [
+            (
+                event.type,
+                event.event_id,
+                accounts[event.account],
+                items[event.item],
+                (event.at - _EPOCH) // _MICROSECOND,
+                event.sequence,
+                event.value,
+                event.weight,
+                _json(event.context) if event.context else "{}",
+            )
+            for event in events
+        ]
+    except KeyError as error:
+        first = next(event for event in events if event.account not in accounts or event.item not in items)
+        missing = first.item if first.account in accounts else first.account
+        raise _dangling(f"event {first.event_id}", missing) from error
+    created = connection.executemany(INSERT_EVENT, rows).rowcount
+    return WriteCounts(created, len(events) - created)
+
+
+def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) -> WriteCounts:
+    if not relations:
+        return WriteCounts()
+    for name in {relation.type for relation in relations}:
+        if name in {"OF", "ON"} or _holds(connection, "events", name):
+            raise SchemaError(f"{name} is not a relation's type in this store: give the relations another")
+    keys: dict[str, set[str]] = {}
+    ends = [(_label(relation.source), _label(relation.target)) for relation in relations]
+    for relation, (source, target) in zip(relations, ends, strict=True):
+        keys.setdefault(source, set()).add(relation.source)
+        keys.setdefault(target, set()).add(relation.target)
+    ids = {label: _ids(connection, label, among) for label, among in keys.items()}
+    try:
+        rows = [
+            (
+                relation.type,
+                ids[source][relation.source],
+                ids[target][relation.target],
+                _json(relation.properties) if relation.properties else "{}",
+            )
+            for relation, (source, target) in zip(relations, ends, strict=True)
+        ]
+    except KeyError as error:
+        for relation, pair in zip(relations, ends, strict=True):
+            for label, key in zip(pair, (relation.source, relation.target), strict=True):
+                if key not in ids[label]:
+                    raise _dangling(f"{relation.type} from {relation.source} to {relation.target}", key) from error
+        raise
+    before = _last_id(connection, "relations")
+    connection.executemany(INSERT_RELATION, rows)
+    created = _last_id(connection, "relations") - before
+    return WriteCounts(created, len(relations) - created)
+
+
+def _write_links(connection: sqlite3.Connection, links: list[Link]) -> WriteCounts:
+    accounts = _ids(connection, "Account", {link.account for link in links})
+    for link in links:
+        if link.account not in accounts:
+            raise _dangling(f"the link to {link.user}", link.account)
+    current = {
+        _key(AccountKey, row[0]): _link(row)
+        for row in connection.execute(_CURRENT_LINKS, (json.dumps(list(accounts.values())),))
+    }
+    settled = settle(links, current)
+    changed = settled.changed.values()
+    connection.executemany(INSERT_KEY, [("User", user) for user in {str(link.user) for link in changed}])
+    users = _ids(connection, "User", {link.user for link in changed})
+    connection.executemany(
+        INSERT_LINK,
+        [
+            (
+                accounts[link.account],
+                users[link.user],
+                link.evidence,
+                None if link.at is None else (link.at - _EPOCH) // _MICROSECOND,
+            )
+            for link in changed
+        ],
+    )
+    connection.executemany(
+        "DELETE FROM nodes WHERE label = 'User' AND key = ? AND id NOT IN (SELECT user FROM links WHERE user = id)",
+        [(str(user),) for user in settled.left],
+    )
+    return WriteCounts(settled.created, len(links) - settled.created)
+
+
+class _Edges:
+    """Collects the edges of a neighbourhood, each once, until there are `limit`."""
+
+    def __init__(self, connection: sqlite3.Connection, limit: int) -> None:
+        self._connection = connection
+        self._limit = limit
+        self.records: dict[tuple[str, int], Event | Link | Relation] = {}
+
+    def around(self, nodes: Collection[int]) -> set[int]:
+        """Collect the edges that touch these nodes; returns the ids at both of their ends."""
+        ends: set[int] = set()
+        for node in sorted(nodes):
+            ends |= self._collect("e.account = :node", "l.account = :node", "r.source = :node", node)
+            ends |= self._collect("e.item = :node", "l.user = :node", "r.target = :node", node)
+        return ends
+
+    def among(self, nodes: Collection[int]) -> None:
+        """Collect the edges that join two of these nodes."""
+        self._collect(
+            f"e.account IN {_AMONG} AND e.item IN {_AMONG}",
+            f"l.account IN {_AMONG} AND l.user IN {_AMONG}",
+            f"r.source IN {_AMONG} AND r.target IN {_AMONG}",
+            nodes=nodes,
+        )
+
+    def _collect(
+        self, events: str, links: str, relations: str, node: int | None = None, nodes: Collection[int] = ()
+    ) -> set[int]:
+        ends: set[int] = set()
+        for query, where, record in (
+            (_LINK_EDGES, links, _link),
+            (_RELATION_EDGES, relations, _relation),
+            (_EVENT_EDGES, events, _event),
+        ):
+            if len(self.records) >= self._limit:
+                break
+            values = {"node": node, "nodes": json.dumps(sorted(nodes)), "limit": self._limit}
+            for id, source, target, *row in self._connection.execute(query.format(where=where), values):
+                if len(self.records) < self._limit and (query, id) not in self.records:
+                    self.records[query, id] = record(row)
+                if (query, id) in self.records:
+                    ends |= {source, target}
+        return ends
+
+
+def _distinct(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
+    found: list[str] = []
+    row = connection.execute(f"SELECT min({column}) FROM {table}").fetchone()  # noqa: S608
+    while row[0] is not None:
+        found.append(row[0])
+        row = connection.execute(f"SELECT min({column}) FROM {table} WHERE {column} > ?", row).fetchone()  # noqa: S608
+    return found
+
+
+def _holds(connection: sqlite3.Connection, table: str, type: str) -> bool:
+    return connection.execute(f"SELECT 1 FROM {table} WHERE type = ? LIMIT 1", (type,)).fetchone() is not None  # noqa: S608
+
+
+def _last_id(connection: sqlite3.Connection, table: str = "nodes") -> int:
+    # Within a transaction ids grow by one a new row, so the difference of two calls counts what was created.
+    return int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608
+
+
+def _ids(connection: sqlite3.Connection, label: str, keys: Collection[str]) -> dict[str, int]:
+    return dict(
+        connection.execute(
+            "SELECT key, id FROM nodes WHERE label = ? AND key IN (SELECT value FROM json_each(?))",
+            (label, json.dumps(list(keys), ensure_ascii=False)),
+        ).fetchall()
+    )
+
+
+def _accounts(connection: sqlite3.Connection, user: UserKey) -> list[tuple[int, str]]:
+    return connection.execute(
+        "SELECT a.id, a.key FROM nodes u CROSS JOIN links l ON l.user = u.id CROSS JOIN nodes a ON a.id = l.account "
+        "WHERE u.label = 'User' AND u.key = ? ORDER BY a.key",
+        (str(user),),
+    ).fetchall()
+
+
+def _label(key: ItemKey | EntityKey | AccountKey) -> str:
+    return _entity_label(key) if isinstance(key, EntityKey) else key.label
+
+
+def _entity_label(key: EntityKey) -> str:
+    label = check_label(key.label)
+    if label in CORE_LABELS:
+        raise SchemaError(
+            f"{key!r} would become a node of the label {label}, which is not an entity's: rename its kind"
+        )
+    return label
+
+
+def _dangling(what: str, key: str) -> StoreError:
+    return StoreError(f"{what} needs {key}, which is not in the store: write its node first; nothing was written")
+
+
+def _json(attributes: Attributes) -> str:
+    try:
+        return canonical_json(attributes)
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"the attributes {dict(attributes)!r} cannot be stored ({error}): give text, finite numbers, "
+            "true or false, or lists of text"
+        ) from error
+
+
+def _merged(old: str, new: str) -> str:
+    return canonical_json({**json.loads(old), **json.loads(new)})
+
+
+KeyT = TypeVar("KeyT", PlatformKey, ItemKey, AccountKey, UserKey, EntityKey)
+
+
+def _key(kind: type[KeyT], text: str) -> KeyT:
+    # What the store holds was checked when it was written.
+    return str.__new__(kind, text)
+
+
+def _node_key(label: str, text: str) -> Any:
+    return _key({"Item": ItemKey, "Account": AccountKey}.get(label, EntityKey), text)  # type: ignore[type-var]
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _moment(event: Event) -> tuple[datetime, float, str]:
+    return event.at, float("-inf") if event.sequence is None else event.sequence, event.event_id
+
+
+def _event(row: Sequence[Any]) -> Event:
+    event_id, type, account, item, at, weight, value, sequence, context = row
+    return Event(
+        event_id,
+        type,
+        _key(AccountKey, account),
+        _key(ItemKey, item),
+        _instant(at),
+        weight,
+        value,
+        sequence,
+        json.loads(context) if context != "{}" else {},
+    )
+
+
+def _link(row: Sequence[Any]) -> Link:
+    account, user, evidence, at = row
+    return Link(_key(AccountKey, account), _key(UserKey, user), evidence, None if at is None else _instant(at))
+
+
+def _relation(row: Sequence[Any]) -> Relation:
+    type, source_label, source, target_label, target, properties = row
+    return Relation(type, _node_key(source_label, source), _node_key(target_label, target), json.loads(properties))
+
+
+def _item(row: Sequence[Any]) -> Item:
+    key, title, text, url, created_at, attributes = row
+    return Item(
+        _key(ItemKey, key),
+        title,
+        text,
+        url,
+        None if created_at is None else _instant(created_at),
+        json.loads(attributes),
+    )
