@@ -22,7 +22,7 @@ ONE_WAY: Final = frozenset({"LEADS_TO"})
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class ItemPath:
     """One way from an item of a history to an item: straight (SAME_WORK, LEADS_TO), or through an entity they share."""
 
     source: str
@@ -50,20 +50,20 @@ def relations_of(source: Snapshot | Store) -> Mapping[str, pa.Table]:
     }
 
 
-def paths_between(relations: Mapping[str, pa.Table], history: Iterable[str], item: str) -> Sequence[Path]:
+def paths_between(relations: Mapping[str, pa.Table], history: Iterable[str], item: str) -> Sequence[ItemPath]:
     """All paths of one straight relation or one shared entity from the items of a history to an item.
 
     Returns: straight paths first, then those through the entity with the fewest items; ties by source, relation, via.
     """
     sources = pa.array(sorted(set(history) - {item}), pa.string())
     target = pa.array([item], pa.string())
-    paths: set[Path] = set()
+    paths: set[ItemPath] = set()
     entities: set[str] = set()
     for type, table in relations.items():
         straight = [source for source, _ in _between(table, sources, target)]
         if type not in ONE_WAY:
             straight += [source for _, source in _between(table, target, sources)]
-        paths |= {Path(source, type, None, item) for source in straight}
+        paths |= {ItemPath(source, type, None, item) for source in straight}
         entities |= set(table.filter(pc.is_in(table["source"], value_set=target))["target"].to_pylist())
     shared = pa.array(sorted(entities - set(sources.to_pylist())), pa.string())
     degrees: dict[str, set[str]] = {}
@@ -75,7 +75,7 @@ def paths_between(relations: Mapping[str, pa.Table], history: Iterable[str], ite
         for source, via in zip(knowing["source"].to_pylist(), knowing["target"].to_pylist(), strict=True):
             degrees.setdefault(via, set()).add(source)
         found += [(source, type, via) for source, via in _between(knowing, sources, shared)]
-    paths |= {Path(source, type, via, item, len(degrees[via])) for source, type, via in found}
+    paths |= {ItemPath(source, type, via, item, len(degrees[via])) for source, type, via in found}
     return sorted(
         paths, key=lambda path: (path.via is not None, path.degree, path.source, path.relation, path.via or "")
     )
