@@ -1,0 +1,225 @@
+"""The form of requests and answers, version 1: models with limits and examples. A field not named here is refused."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from graph.errors import IsthmusError
+from graph.keys import ItemKey, UserKey, check_platform
+
+MAX_BODY_BYTES: Final = 1 << 20
+MAX_LIMIT: Final = 100
+MAX_EVENTS: Final = 1000
+MAX_FUTURE: Final = timedelta(days=1)
+"""How far ahead of ours a sender's clock may run."""
+
+
+def _item_id(text: str) -> str:
+    try:
+        return ItemKey.parse(text)
+    except IsthmusError as error:
+        raise ValueError(str(error)) from None
+
+
+def _user_id(text: str) -> str:
+    try:
+        return UserKey.parse(text)
+    except IsthmusError as error:
+        raise ValueError(str(error)) from None
+
+
+def _account_id(text: str) -> str:
+    platform, colon, id = text.partition(":")
+    try:
+        check_platform(platform)
+    except IsthmusError as error:
+        raise ValueError(str(error)) from None
+    if not colon or not re.fullmatch(r"[A-Za-z0-9_:@.-]+", id):
+        raise ValueError("write an account as platform:id, of the characters A-Z a-z 0-9 _ : @ . -")
+    return text
+
+
+def _platform(text: str) -> str:
+    try:
+        return check_platform(text)
+    except IsthmusError as error:
+        raise ValueError(str(error)) from None
+
+
+def _instant(at: datetime) -> datetime:
+    utc = at.astimezone(UTC)
+    if utc > datetime.now(UTC) + MAX_FUTURE:
+        raise ValueError(f"{at.isoformat()} is more than a day ahead of this server's clock: give when it happened")
+    return utc
+
+
+ItemId = Annotated[str, Field(max_length=256, examples=["movielens:50"]), AfterValidator(_item_id)]
+UserId = Annotated[
+    str, Field(max_length=256, examples=["user:2c26b46b68ffc68ff99b453c1d304134"]), AfterValidator(_user_id)
+]
+AccountId = Annotated[str, Field(max_length=256, examples=["movielens:196"]), AfterValidator(_account_id)]
+"""As the platform writes it; it becomes a pseudonym before anything else happens with it."""
+PlatformName = Annotated[str, Field(examples=["movielens"]), AfterValidator(_platform)]
+EventType = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["RATED"])]
+Instant = Annotated[AwareDatetime, Field(examples=["2026-01-31T12:00:00Z"]), AfterValidator(_instant)]
+Scalar = str | int | float | bool
+Value = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PastEvent(_Model):
+    """One thing a person did, given with the request and kept nowhere."""
+
+    item_id: ItemId
+    type: EventType
+    occurred_at: Instant | None = Field(None, description="Left out: now, in the order of the list.")
+    value: Value | None = Field(None, description="A rating, for RATED.")
+
+
+class RecommendationRequest(_Model):
+    """What should this person see? Say who with exactly one of user_id, account_id and events."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"account_id": "movielens:196", "limit": 5},
+                {
+                    "events": [{"item_id": "movielens:50", "type": "RATED", "value": 5}],
+                    "target_platforms": ["movielens"],
+                },
+            ]
+        },
+    )
+
+    user_id: UserId | None = None
+    account_id: AccountId | None = None
+    events: list[PastEvent] | None = Field(None, min_length=1, max_length=MAX_EVENTS)
+    limit: int = Field(20, ge=1, le=MAX_LIMIT)
+    target_platforms: list[PlatformName] | None = Field(None, min_length=1, max_length=100)
+    exclude_item_ids: list[ItemId] = Field(default_factory=list, max_length=1000)
+    explain: bool = True
+
+    @model_validator(mode="after")
+    def _one_person(self) -> Self:
+        given = [name for name in ("user_id", "account_id", "events") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "say who it is for with exactly one of user_id, account_id and events, not "
+                + (" and ".join(given) or "none of them")
+            )
+        return self
+
+
+class EventIn(_Model):
+    """One thing an account did, to be kept."""
+
+    event_id: str = Field(
+        pattern=r"^[!-~]{1,256}$",
+        examples=["order-7781-1"],
+        description="The sender's: the same id again is a duplicate.",
+    )
+    type: EventType
+    account_id: AccountId
+    item_id: ItemId
+    occurred_at: Instant
+    value: Value | None = None
+    recommendation_id: str | None = Field(None, pattern=r"^[!-~]{1,64}$")
+    context: dict[Annotated[str, Field(max_length=64)], Scalar | list[str]] = Field(default_factory=dict, max_length=20)
+
+
+class EventsRequest(_Model):
+    """Events to be kept; each is accepted or rejected by itself."""
+
+    events: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=MAX_EVENTS,
+        json_schema_extra={"items": {"$ref": "#/components/schemas/EventIn"}},
+    )
+
+
+class FieldError(_Model):
+    """Where in the body, and what is wrong there."""
+
+    pointer: str
+    detail: str
+
+
+class ProblemBody(_Model):
+    """An error, as RFC 9457 says."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[FieldError] | None = None
+    request_id: str | None = None
+
+
+class RejectedEvent(_Model):
+    """An event that is not kept, and why."""
+
+    index: int
+    problem: ProblemBody
+
+
+class EventsAnswer(_Model):
+    """What became of the events; the accepted ones are on disk."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedEvent]
+
+
+class PathEvent(_Model):
+    """An event of the person that spoke for or against an item."""
+
+    item_id: str
+    title: str
+    type: str
+    at: str
+
+
+class Path(_Model):
+    """A part of a score and where it came from; `event` is null in the one path that sums up the smaller rest."""
+
+    event: PathEvent | None
+    relation: str
+    via: str | None
+    contribution: float
+
+
+class RecommendedItem(_Model):
+    """An item with its score: base and the contributions of paths add up to it (null when explain is false)."""
+
+    item_id: str
+    platform: str
+    title: str
+    score: float
+    source: Literal["model", "fallback", "similar"]
+    base: float | None
+    paths: list[Path] | None
+
+
+class RecommendationAnswer(_Model):
+    """Items, best first. `degraded` says that the store did not answer and the newest events alone were used."""
+
+    recommendation_id: str
+    model_version: str
+    variant: str
+    degraded: bool
+    items: list[RecommendedItem]
+
+
+class SimilarAnswer(_Model):
+    """Items like one item, best first."""
+
+    model_version: str
+    items: list[RecommendedItem]

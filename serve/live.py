@@ -1,0 +1,155 @@
+"""What is newer than the bundle: a person's events in the store, joined with those still on their way to it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from graph.errors import StoreError
+from graph.keys import AccountKey, ItemKey, UserKey, lone_user
+from graph.records import Event, Link
+from graph.store import Store
+from serve.outbox import Outbox
+
+MAX_HISTORY: Final = 5000
+"""The newest events of a person that are read; what they had before that may be recommended again."""
+
+_LOG = logging.getLogger("isthmus.live")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a person did, oldest first."""
+
+    events: Sequence[Event]
+    degraded: bool
+    """The store did not answer: these are only the events on their way to it."""
+
+
+class StoreGate:
+    """The store, or at once nothing while it is down: after a failure it rests before it is asked again."""
+
+    def __init__(
+        self, open_store: Callable[[], Store], *, first_rest_s: float = 1.0, longest_rest_s: float = 15.0
+    ) -> None:
+        self._open_store = open_store
+        self._first_rest_s, self._longest_rest_s = first_rest_s, longest_rest_s
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._rest_s, self._asleep_until = first_rest_s, 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the last use failed."""
+        return self._rest_s > self._first_rest_s
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether a question would be answered with None at once."""
+        return time.monotonic() < self._asleep_until
+
+    def ask(self, question: Callable[[Store], _T]) -> _T | None:
+        """The store's answer to `question`, or None where it cannot be had now."""
+        if self.is_resting:
+            return None
+        try:
+            store = self._opened()
+            answer = None if store is None else question(store)
+        except StoreError as error:
+            self.rest(error)
+            return None
+        if store is not None:
+            self._rest_s = self._first_rest_s
+        return answer
+
+    def rest(self, why: Exception) -> None:
+        """Leave the store alone for a while."""
+        _LOG.warning("answers go on without the store for %.0f s: %s", self._rest_s, why)
+        self._asleep_until = time.monotonic() + self._rest_s
+        self._rest_s = min(2 * self._rest_s, self._longest_rest_s)
+
+    def close(self) -> None:
+        """Give back files and connections; safe to call again."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+            self._store = None
+
+    def _opened(self) -> Store | None:
+        if self._store is not None:
+            return self._store
+        if not self._lock.acquire(blocking=False):
+            return None  # another thread is opening it, which may take long
+        try:
+            self._store = self._open_store()
+            return self._store
+        finally:
+            self._lock.release()
+
+
+class Live:
+    """The newest truth about persons. Nothing is cached, so all replicas agree."""
+
+    def __init__(self, outbox: Outbox, gate: StoreGate) -> None:
+        self._outbox = outbox
+        self._gate = gate
+
+    def of(self, person: UserKey | AccountKey) -> Past:
+        """What a person did. An account that nobody knows is a person of its own; one nobody knows did nothing."""
+        waiting = self.waiting_of(person)
+        if isinstance(person, AccountKey):
+            account = person
+            user = self._gate.ask(lambda store: store.user_of(account) or lone_user(account))
+        else:
+            user = person
+        if user is not None and not self._outbox.is_empty():
+            known = user
+            accounts = self._gate.ask(lambda store: _accounts_of(store, known))
+            waiting = waiting + self._outbox.pending_of(accounts or (), _digest(user))
+        # The store is read last: an event that leaves the outbox meanwhile is in the store by then.
+        stored = None if user is None else self._gate.ask(lambda store: store.history(user, MAX_HISTORY))
+        return Past(_merge(stored or (), waiting), degraded=stored is None)
+
+    def waiting_of(self, person: UserKey | AccountKey) -> list[Event]:
+        """What is known of a person without the store."""
+        if isinstance(person, AccountKey):
+            return self._outbox.pending_of([person])
+        return self._outbox.pending_of(digest=_digest(person))
+
+    def without_store(self, person: UserKey | AccountKey, why: Exception) -> Past:
+        """What a person did as far as the outbox knows, where the store takes too long; it rests then."""
+        self._gate.rest(why)
+        return Past(_merge((), self.waiting_of(person)), degraded=True)
+
+    @property
+    def store_rests(self) -> bool:
+        """Whether the store is left alone, so that nothing here waits for it."""
+        return self._gate.is_resting
+
+    @property
+    def store_is_up(self) -> bool:
+        """Whether the store answered when it was last asked."""
+        return not self._gate.is_down
+
+    def missing(self, items: Sequence[ItemKey]) -> set[ItemKey] | None:
+        """Those of the items that the store does not have, or None where it cannot be asked."""
+        found = self._gate.ask(lambda store: {item.key for item in store.items(items)})
+        return None if found is None else set(items) - found
+
+
+def _digest(user: UserKey) -> str:
+    return user.partition(":")[2]
+
+
+def _accounts_of(store: Store, user: UserKey) -> list[AccountKey]:
+    return [edge.account for edge in store.neighbourhood(user, hops=1).edges if isinstance(edge, Link)]
+
+
+def _merge(stored: Sequence[Event], waiting: Sequence[Event]) -> list[Event]:
+    events = {(event.type, event.event_id): event for event in (*waiting, *stored)}
+    return sorted(
+        events.values(), key=lambda event: (event.at, -1 if event.sequence is None else event.sequence, event.event_id)
+    )

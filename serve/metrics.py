@@ -1,0 +1,55 @@
+"""What the server counts, as a small Prometheus page; where PROMETHEUS_MULTIPROC_DIR is set, over all replicas."""
+
+import os
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter("isthmus_requests", "Requests answered.", ("route", "status"), registry=registry)
+        self.seconds = Histogram(
+            "isthmus_request_seconds",
+            "Time from the request's head to the answer.",
+            ("route",),
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self.events = Counter(
+            "isthmus_events", "Events sent: accepted, duplicate or rejected.", ("result",), registry=registry
+        )
+        self.recommendations = Counter(
+            "isthmus_recommendations",
+            "Answers by where they came from (model, fallback) and whether the store was missing.",
+            ("source", "degraded"),
+            registry=registry,
+        )
+
+    def page(self, *, version: str, pending: int, refused: int, store_up: bool) -> bytes:
+        """The page as it is now."""
+        counted = self._registry
+        if self._shared:
+            counted = CollectorRegistry()
+            MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        return generate_latest(counted) + _gauges(
+            ("isthmus_bundle", f'{{version="{version}"}}', "The bundle that answers.", 1),
+            ("isthmus_outbox_pending", "", "Acknowledged events on their way to the store.", pending),
+            ("isthmus_outbox_refused", "", "Acknowledged events the store refuses, kept in the outbox.", refused),
+            ("isthmus_store_up", "", "1 if the store answered when it was last asked.", int(store_up)),
+        )
+
+
+def _gauges(*gauges: tuple[str, str, str, int]) -> bytes:
+    """Facts of this moment, the same in every replica: read when asked for rather than counted."""
+    return "".join(
+        f"# HELP {name} {help}\n# TYPE {name} gauge\n{name}{labels} {value}\n" for name, labels, help, value in gauges
+    ).encode()

@@ -1,0 +1,160 @@
+"""The heart of serving: a bundle, what a person did, and a request become ranked items with reasons. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from graph.interactions import Histories
+from graph.schema import DEFAULT_EVENT_WEIGHTS
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.ranker import Explanation, Ranked, Ranker
+
+MAX_PATHS: Final = 8
+"""Paths shown for one item; the smaller ones beyond are summed up in one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What ranking needs to know of one event."""
+
+    item: str
+    type: str
+    at: datetime
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendations:
+    """Items as the answer shows them, best first, and where they came from."""
+
+    items: list[dict[str, Any]]
+    source: str
+    """model, fallback or similar"""
+
+
+class Recommender:
+    """One bundle's answers. Safe to use from many threads."""
+
+    def __init__(self, bundle: "Bundle", ranker: "Ranker") -> None:
+        self.bundle = bundle
+        self._ranker = ranker
+        weights: Mapping[str, float] = bundle.manifest.get("event_weights", {})
+        self.event_weights: Mapping[str, float] = {
+            **dict.fromkeys(bundle.event_types, 1.0),
+            **DEFAULT_EVENT_WEIGHTS,
+            **weights,
+        }
+        """Every type an event may have, and its weight."""
+        self._types = {type: self._nearest(type) for type in self.event_weights}
+
+    @property
+    def version(self) -> str:
+        """The bundle's."""
+        version: str = self.bundle.version
+        return version
+
+    def knows(self, item: str) -> bool:
+        """Whether the bundle has this item."""
+        return item in self.bundle.items
+
+    def weigh(self, type: str, value: float | None) -> float:
+        """How much such an event says that the person wants the item; KeyError for an unknown type."""
+        weight = self.event_weights[type]
+        if type == "RATED" and value is not None and value < self.bundle.manifest.get("rated_positive_from", 3.0):
+            return -weight
+        return weight
+
+    def recommend(
+        self,
+        signals: Iterable[Signal],
+        *,
+        limit: int,
+        platforms: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        explain: bool = True,
+    ) -> Recommendations:
+        """The best items for a person who did this, oldest first; none that they had or that are excluded."""
+        known = [signal for signal in signals if signal.item in self.bundle.items]
+        history = self._history(known)
+        masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
+        rows = np.union1d(history.item, np.array(masked, dtype=np.int64))
+        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit)
+        source = "model" if known else "fallback"
+        explanations = self._ranker.explain(history, ranked.rows) if explain and len(ranked.rows) else None
+        return Recommendations(self._items(ranked, source, explanations, known), source)
+
+    def similar(self, item: str, *, limit: int, platforms: Sequence[str] | None = None) -> Recommendations:
+        """The items most like this one; KeyError if the bundle does not have it."""
+        ranked = self._ranker.similar(self.bundle.items.row(item), platforms=platforms, k=limit)
+        return Recommendations(self._items(ranked, "similar", None, ()), "similar")
+
+    def _history(self, signals: Sequence[Signal]) -> Histories:
+        return Histories(
+            np.array([0, len(signals)], dtype=np.int64),
+            self.bundle.items.rows(signal.item for signal in signals),
+            np.array([self._type(signal.type) for signal in signals], dtype=np.int64),
+            np.array([int(signal.at.timestamp()) for signal in signals], dtype=np.int64),
+            np.array([signal.weight for signal in signals], dtype=np.float32),
+        )
+
+    def _type(self, type: str) -> int:
+        position = self._types.get(type)
+        return self._nearest(type) if position is None else position
+
+    def _nearest(self, type: str) -> int:
+        """A type that the bundle never saw is read as the one it saw whose weight is nearest."""
+        types = list(self.bundle.event_types)
+        if type in types:
+            return types.index(type)
+        weight = self.event_weights.get(type, 1.0)
+        return min(range(len(types)), key=lambda position: abs(self.event_weights[types[position]] - weight))
+
+    def _items(
+        self, ranked: "Ranked", source: str, explanations: "Sequence[Explanation] | None", signals: Sequence[Signal]
+    ) -> list[dict[str, Any]]:
+        bundle = self.bundle
+        items: list[dict[str, Any]] = []
+        for position, (row, score) in enumerate(zip(ranked.rows.tolist(), ranked.scores.tolist(), strict=True)):
+            explanation = None if explanations is None else explanations[position]
+            items.append(
+                {
+                    "item_id": bundle.items.keys[row],
+                    "platform": bundle.platforms[bundle.item_platform[row]],
+                    "title": bundle.titles[row],
+                    "score": score,
+                    "source": source,
+                    "base": None if explanation is None else float(explanation.base),
+                    "paths": None if explanation is None else self._paths(explanation, signals),
+                }
+            )
+        return items
+
+    def _paths(self, explanation: "Explanation", signals: Sequence[Signal]) -> list[dict[str, Any]]:
+        ordered = sorted(explanation.paths, key=lambda path: -abs(path.contribution))
+        shown, rest = ordered[:MAX_PATHS], ordered[MAX_PATHS:]
+        paths: list[dict[str, Any]] = [
+            {
+                "event": self._event(signals[path.event]),
+                "relation": path.relation,
+                "via": path.via,
+                "contribution": float(path.contribution),
+            }
+            for path in shown
+        ]
+        if rest:
+            total = float(sum(path.contribution for path in rest))
+            paths.append({"event": None, "relation": "OTHERS", "via": None, "contribution": total})
+        return paths
+
+    def _event(self, signal: Signal) -> dict[str, Any]:
+        return {
+            "item_id": signal.item,
+            "title": self.bundle.titles[self.bundle.items.row(signal.item)],
+            "type": signal.type,
+            "at": signal.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        }
