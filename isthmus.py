@@ -101,6 +101,47 @@ def demo(
     first_look.run(_settings(config, var=var, port=port), once=once)
 
 
+@app.command(rich_help_panel=ROAD)
+def ingest(
+    mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder that the mappings' files are under.", show_default="the mapping's own"),
+    ] = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Read platforms' exports into the graph.
+
+    A mapping is a YAML file that says which files and columns hold the
+    items, events and people of a platform; ingest/mappings has examples.
+
+    Sending the same rows again changes nothing. Bad rows are left in
+    var/quarantine with file, line and reason.
+
+    Example: isthmus ingest shop.yaml video.yaml --data exports
+    """
+    from rich.console import Console
+
+    from graph.store import open_store
+    from ingest.load import ingest as load
+    from ingest.mapping import read_mapping
+
+    settings = _settings(config, store=store, var=var)
+    described = [read_mapping(path) for path in mappings]
+    with open_store(settings.store_url) as graph:
+        report = load(
+            described,
+            graph,
+            _pseudonyms(settings),
+            settings.var,
+            data=data or mappings[0].parent,
+            console=Console(stderr=True),
+        )
+        print(report)
+
+
 @app.command(rich_help_panel=CARE)
 def erase(
     person: Annotated[
@@ -125,7 +166,7 @@ def erase(
     """
     import shutil
 
-    from graph.keys import UserKey
+    from graph.keys import UserKey, lone_user
     from graph.snapshot import read_snapshot
     from graph.store import open_store
     from serve.outbox import Outbox
@@ -133,20 +174,20 @@ def erase(
     settings = _settings(config, store=store, var=var)
     named = _named(person, settings)
     with open_store(settings.store_url) as graph, Outbox(settings.var / "outbox.db") as outbox:
-        user = named if isinstance(named, UserKey) else graph.user_of(named)
-        if user is None:
-            raise UnknownPersonError(
-                f"{graph.url} has no account {person!r}: check the id, the store, and that ISTHMUS_PSEUDONYM_KEY or "
-                f"{settings.pseudonym_file} is the key that it was ingested with"
-            )
+        user = named if isinstance(named, UserKey) else graph.user_of(named) or lone_user(named)
         if not yes:
             typer.confirm(f"Forget {user} with all accounts and events in {graph.url}?", abort=True)
         report = graph.erase(user)
-        waiting = outbox.forget(report.accounts)
+        accounts = set(report.accounts) if isinstance(named, UserKey) else {*report.accounts, named}
+        waiting = outbox.forget(accounts)
+        if not report.accounts and not waiting:
+            raise UnknownPersonError(
+                f"{graph.url} has nobody called {person!r}: check the id, the store, and that ISTHMUS_PSEUDONYM_KEY or "
+                f"{settings.pseudonym_file} is the secret that it was ingested with"
+            )
     snapshots = 0
     for manifest in (settings.var / "snapshots").glob("*/manifest.json"):
-        accounts = set(read_snapshot(manifest.parent).nodes("Account")["key"].to_pylist())
-        if not accounts.isdisjoint(report.accounts):
+        if not accounts.isdisjoint(read_snapshot(manifest.parent).nodes("Account")["key"].to_pylist()):
             shutil.rmtree(manifest.parent)
             snapshots += 1
     print(
@@ -208,8 +249,8 @@ def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
         raise UnknownPersonError(f"{text!r} names nobody: give PLATFORM:ID, such as shop:4711, or a key user:…")
     if settings.pseudonym_key is None and not settings.pseudonym_file.exists():
         raise UnknownPersonError(
-            f"{settings.pseudonym_file} is not there, so {text!r} cannot be found: name the folder that was ingested into "
-            "with --var, give ISTHMUS_PSEUDONYM_KEY, or name the person by a key user:…"
+            f"{settings.pseudonym_file} is not there, so {text!r} cannot be found: name the folder that was ingested "
+            "into with --var, give ISTHMUS_PSEUDONYM_KEY, or name the person by a key user:…"
         )
     return settings.pseudonyms().account(platform, id)
 
