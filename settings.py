@@ -10,8 +10,10 @@ It is read once, at the edge, by the command line; inner code takes plain argume
       epochs: 30
 """
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,14 +143,9 @@ def _kept_secret(file: Path) -> bytes:
     """Read the secret, making it first if need be; two processes at once end with the same one."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(secrets.token_hex(32) + "\n")
-        try:
-            os.link(draft, file)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        with tempfile.NamedTemporaryFile("w", prefix=f".{file.name}.", dir=file.parent) as draft:  # made with mode 0600
+            draft.write(secrets.token_hex(32) + "\n")
+            draft.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(draft.name, file)
     return file.read_text().strip().encode()

@@ -1,0 +1,107 @@
+"""The configuration: file, then environment, then flags; what is wrong is named."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from graph.errors import KeyFormatError
+from settings import Settings, SettingsError, read_settings
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A configuration file to write, in a folder that is the working directory, with no ISTHMUS_ variable set."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"ISTHMUS_{name.upper()}", raising=False)
+    return tmp_path / "isthmus.yaml"
+
+
+def test_without_any_source_the_graph_is_the_embedded_one_in_var(file):
+    assert read_settings().store_url == "sqlite:///var/graph.db"
+    assert read_settings(var="elsewhere").store_url == "sqlite:///elsewhere/graph.db"
+
+
+def test_the_environment_wins_over_the_file_and_flags_over_both(file, monkeypatch):
+    file.write_text("port: 1001\nhost: 10.0.0.1\ntext_model: from-file\n")
+    monkeypatch.setenv("ISTHMUS_PORT", "1002")
+    monkeypatch.setenv("ISTHMUS_TEXT_MODEL", "from-environment")
+    settings = read_settings(port=1003, host=None)
+    assert (settings.host, settings.text_model, settings.port) == ("10.0.0.1", "from-environment", 1003)
+
+
+def test_one_training_field_can_come_from_the_environment_beside_those_of_the_file(file, monkeypatch):
+    file.write_text("training: {epochs: 3, dim: 16}\n")
+    monkeypatch.setenv("ISTHMUS_TRAINING__EPOCHS", "5")
+    assert read_settings().training == {"epochs": "5", "dim": 16}
+
+
+def test_a_named_file_is_read_instead_of_the_default_one(file, tmp_path):
+    file.write_text("port: 1001\n")
+    (tmp_path / "other.yaml").write_text("port: 1002\n")
+    assert read_settings(tmp_path / "other.yaml").port == 1002
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("prot: 8000", "unknown key 'prot'"),
+        ("port: 80000", "port is 80000"),
+        ("port: http", "port is 'http'"),
+        ("training: 3", "training is 3"),
+        ("- port", "holds a list"),
+        ("port: [", "isthmus.yaml, line 1, is not YAML"),
+        ("port: \x00", "is not YAML text"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(file, text, sentence):
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=sentence):
+        read_settings()
+
+
+def test_a_named_file_that_is_missing_is_an_error_and_the_default_one_is_not(file, tmp_path):
+    assert read_settings().port == 8000
+    with pytest.raises(SettingsError, match=r"other\.yaml is not there"):
+        read_settings(tmp_path / "other.yaml")
+
+
+def test_an_environment_variable_that_is_no_mapping_is_named(file, monkeypatch):
+    monkeypatch.setenv("ISTHMUS_TRAINING", "epochs=3")
+    with pytest.raises(SettingsError, match="training"):
+        read_settings()
+
+
+def test_secrets_appear_neither_in_errors_nor_when_printed(file):
+    file.write_text("store: neo4j://neo4j:geheim@host\npseudonym_key: geheimgeheimgeheim\n")
+    assert "geheim" not in repr(read_settings()) + str(read_settings())
+    file.write_text("store: {neo4j: geheim}\npseudonym_key: [geheim]\n")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert "geheim" not in str(caught.value)
+
+
+def test_the_secret_is_made_once_for_its_owner_alone_and_then_kept(file, tmp_path):
+    first = read_settings().pseudonyms().account("shop", "4711")
+    assert read_settings().pseudonyms().account("shop", "4711") == first
+    assert stat.S_IMODE((tmp_path / "var" / "pseudonym.key").stat().st_mode) == 0o600
+    (tmp_path / "var" / "pseudonym.key").unlink()
+    assert read_settings().pseudonyms().account("shop", "4711") != first
+
+
+def test_many_who_make_the_secret_at_once_end_with_one(file, tmp_path):
+    settings = read_settings()
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda _: settings.pseudonyms().account("shop", "4711"), range(64)))
+    assert len(set(keys)) == 1
+    assert [path.name for path in (tmp_path / "var").iterdir()] == ["pseudonym.key"]
+
+
+def test_a_configured_secret_is_used_and_none_is_made(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", "0123456789abcdef")
+    read_settings().pseudonyms()
+    assert not (tmp_path / "var").exists()
+    monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", "short")
+    with pytest.raises(KeyFormatError, match="5 bytes"):
+        read_settings().pseudonyms()
