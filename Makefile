@@ -11,7 +11,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLIN
 	RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j benchmarks constraints clean
+.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j neo4j-stop benchmarks constraints clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,11 @@ check-imports: $(READY)
 format: $(READY) ## Format the code and mend what lint can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-neo4j: $(READY) ## Start a Neo4j with its Browser on 127.0.0.1; Ctrl-C stops it
-	@deploy/neo4j/start.sh
+neo4j: $(READY) ## Start a Neo4j with its Browser on 127.0.0.1 and say its URL and password
+	@$(BIN)/python deploy/neo4j/server.py start
+
+neo4j-stop: $(READY) ## Stop that Neo4j; its data stay in var/neo4j
+	@$(BIN)/python deploy/neo4j/server.py stop
 
 benchmarks: $(READY) ## Print the figures of docs/benchmarks.md (ONLY=startup: one of them)
 	@set -e; for file in benchmarks/$(or $(ONLY),*).py; do echo "== $$file"; $(BIN)/python "$$file"; done
