@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from graph.snapshot import Snapshot, write_snapshot
 from graph.store import Store, open_store
 from tests.planted import plant
+
+# A machine that is busy with something else is no reason to fail.
+settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isthmus")
 
 
 @pytest.fixture
