@@ -23,15 +23,18 @@ def top_k(
     if allowed is not None:
         if allowed.shape not in (scores.shape, scores.shape[1:]):
             raise ValueError(f"allowed is {allowed.shape}: expected {scores.shape} or {scores.shape[1:]}")
-        scores = np.where(allowed, scores, np.float32(-np.inf))
+        costs = np.where(allowed, -scores, np.float32(np.inf))
+    else:
+        costs = -scores
     size = min(k, scores.shape[1])
     if size < scores.shape[1]:
-        rows = np.sort(np.argpartition(scores, scores.shape[1] - size, axis=1)[:, scores.shape[1] - size :], axis=1)
+        # The smallest costs, not the largest scores: argpartition is many times slower from the far end of many ties.
+        rows = np.sort(np.argpartition(costs, size, axis=1)[:, :size], axis=1)
     else:
         rows = np.broadcast_to(np.arange(size), scores.shape)
-    best = np.take_along_axis(scores, rows, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    rows, best = np.take_along_axis(rows, order, axis=1), np.take_along_axis(best, order, axis=1)
+    best = np.take_along_axis(costs, rows, axis=1)
+    order = np.argsort(best, axis=1, kind="stable")
+    rows, best = np.take_along_axis(rows, order, axis=1), -np.take_along_axis(best, order, axis=1)
     rows = np.where(best == -np.inf, -1, rows)
     short = ((0, 0), (0, k - size))
     return np.pad(rows, short, constant_values=-1), np.pad(best, short, constant_values=-np.inf)

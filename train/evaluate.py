@@ -219,7 +219,7 @@ def _rank_sample(
     for query, (person, row) in enumerate(zip(asked, target, strict=True)):
         others = _untouched(people.touched[person], items, size, [task.seed, people.user[person], row])
         rows[query, 1 : 1 + len(others)] = others
-    rows = rows[:, ties.permutation(size + 1)]
+    rows = ties.permuted(rows, axis=1)
     scores = people.scores[asked[:, None], rows]
     codes = np.where(rows == target[:, None], people.codes[asked[:, None], rows], np.int8(_NO_TARGET))
     places, _ = top_k(scores, size + 1, rows >= 0)

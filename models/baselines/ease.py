@@ -17,24 +17,22 @@ class EASE:
     """score = q B with B = I - P diag(1 / diag P), P = (X'X + lambda I)^-1, so that B has a zero diagonal.
 
     By the Woodbury identity P = (I - G) / lambda with G = X' K X and K = (X X' + lambda I)^-1, hence off the diagonal
-    B_ij = G_ij / (1 - G_jj). G is kept as it is where items are fewer than people; otherwise only K is, [U, U], and no
-    item-item matrix is ever made.
+    B_ij = G_ij / (1 - G_jj). Where people are fewer than items no item-item matrix is made: X' K is kept instead.
     """
 
-    people: csr_array
-    """[U, N] X: who wanted what; people without a wish are left out."""
-    inverse: NDArray[np.float32]
-    """K, [U, U], when people are fewer; else G, [N, N]."""
+    smoothed: NDArray[np.float32]
+    """G [N, N], or X' K [N, U] where people are fewer."""
+    people: csr_array | None
+    """X [U, N], or None where `smoothed` is G."""
     gain: NDArray[np.float32]
     """[N] the diagonal of G, in [0, 1)."""
-    by_person: bool
     decay: float = 1.0
     """Factor a wanted item loses for each later event of the same person."""
     name: str = "ease"
 
     @classmethod
     def fit(cls, interactions: Interactions, *, ridge: float = 300.0, decay: float = 1.0) -> Self:
-        """Solve for B from the events of positive weight; costs min(people, items)^3 operations and squared memory.
+        """Solve for B from the events of positive weight: min(people, items)^3 operations.
 
         Args:
             ridge: lambda, at least 1; larger trusts rare items less.
@@ -44,17 +42,14 @@ class EASE:
             raise ValueError(f"ridge is {ridge}: give at least 1; 100 to 1000 suits most data")
         people = positive_matrix(interactions)
         people = csr_array(people[np.diff(people.indptr) > 0])
-        if people.shape[0] <= people.shape[1]:
-            inverse = _inverse((people @ people.T).toarray(), ridge)
-            # Row sums of X' * (X' K): the diagonal of X' K X without the rest of it.
-            gain = np.zeros(people.shape[1], dtype=np.float32)
-            for rows in np.array_split(np.arange(people.shape[0]), people.shape[0] // 512 + 1):
-                gain += people[rows].multiply(inverse[rows] @ people).sum(axis=0)
-            return cls(people, inverse, gain, by_person=True, decay=decay)
-        smoothed = _inverse((people.T @ people).toarray(), ridge)
-        smoothed *= -ridge
-        np.fill_diagonal(smoothed, smoothed.diagonal() + 1)
-        return cls(people, smoothed, smoothed.diagonal().copy(), by_person=False, decay=decay)
+        if people.shape[0] > people.shape[1]:
+            smoothed = _inverse((people.T @ people).toarray(), ridge)
+            smoothed *= -ridge
+            np.fill_diagonal(smoothed, smoothed.diagonal() + 1)
+            return cls(smoothed, None, smoothed.diagonal().copy(), decay)
+        smoothed = people.T @ _inverse((people @ people.T).toarray(), ridge)
+        gain = np.asarray(people.T.multiply(smoothed).sum(axis=1), dtype=np.float32)
+        return cls(smoothed, people, gain, decay)
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         return self._apply(query_matrix(histories, len(self.gain), self.decay))
@@ -65,7 +60,9 @@ class EASE:
         return self._apply(csr_array((ones, (np.arange(len(rows)), rows)), shape=(len(rows), len(self.gain))))
 
     def _apply(self, query: csr_array) -> NDArray[np.float32]:
-        scores = ((query @ self.people.T) @ self.inverse) @ self.people if self.by_person else query @ self.inverse
+        scores = query @ self.smoothed
+        if self.people is not None:
+            scores = scores @ self.people
         person = np.repeat(np.arange(query.shape[0]), np.diff(query.indptr))
         scores[person, query.indices] -= query.data * self.gain[query.indices]
         scores /= 1 - self.gain
