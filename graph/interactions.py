@@ -105,3 +105,8 @@ class Histories:
     def ages(self) -> NDArray[np.int64]:
         """[E] how many events of the same person came after each one; 0 for the newest."""
         return np.repeat(self.offsets[1:], np.diff(self.offsets)) - 1 - np.arange(len(self.item))
+
+    def where(self, mask: NDArray[np.bool_]) -> "Histories":
+        """The events where mask [E] is true, of the same people."""
+        kept = np.concatenate([[0], np.cumsum(mask)])
+        return Histories(kept[self.offsets], self.item[mask], self.type[mask], self.at[mask], self.weight[mask])

@@ -1,0 +1,279 @@
+"""The flagship's network: items from text, id and the graph around them; a person from what they did.
+
+    item    z(i) = x(i) + sum over relations r of w_r (P_r x)(i)          x(i) = text map + id vector
+    person  q(p) = (I + A_p) y + c_p          y: a weighted sum of linear images of the z of the person's events
+    score   q(platform of i) · z(i) + b(i)
+
+The weights inside y come from a causal transformer over the events, so they know order, recency, event type and
+platform; what is weighted is linear in the z of each event, and z is linear in the x along each relation. That makes
+every score an exact sum over (event, relation) pairs, which is what `models.explain` shows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from graph.interactions import Histories
+from models.propagate import Adjacency, path_adjacency
+
+Relations = Mapping[str, Sequence[Adjacency]]
+"""Name of a relation -> the hops that lead from items back to items."""
+
+NUM_GAPS = 20
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shape of the network."""
+
+    dim: int = 64
+    """Width of every vector."""
+    blocks: int = 1
+    """Transformer blocks that compute the weights of events."""
+    heads: int = 4
+    """Attention heads; divides dim."""
+    max_history: int = 50
+    """Newest events of a person that are looked at."""
+    dropout: float = 0.3
+    """Share of activations dropped in training."""
+    id_dropout: float = 0.5
+    """Share of items whose id vector is hidden in a training step, so that text and graph learn to carry them."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.heads < 1 or self.dim % self.heads:
+            raise ValueError(
+                f"dim is {self.dim} and heads {self.heads}: give a dim that heads divides, such as 64 and 4"
+            )
+        if min(self.blocks, self.max_history) < 1:
+            raise ValueError(f"blocks is {self.blocks} and max_history {self.max_history}: give at least 1 of each")
+        if not (0 <= self.dropout < 1 and 0 <= self.id_dropout <= 1):
+            raise ValueError(
+                f"dropout is {self.dropout} and id_dropout {self.id_dropout}: give shares from 0 to below 1"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class EventBatch:
+    """B histories side by side, oldest event first, padded at the end."""
+
+    item: Tensor
+    """[B, L] rows of items; 0 where padded."""
+    event_type: Tensor
+    """[B, L] positions in event_types."""
+    gap: Tensor
+    """[B, L] bucket of the time since the event before, see `gap_buckets`."""
+    length: Tensor
+    """[B] events of each person, at most L."""
+
+    @classmethod
+    def from_histories(cls, histories: Histories, max_history: int) -> "EventBatch":
+        """The newest `max_history` events of each person; L is at least 1."""
+        ends = histories.offsets[1:]
+        lengths = np.minimum(np.diff(histories.offsets), max_history)
+        width = max(1, int(lengths.max(initial=0)))
+        steps = np.arange(width)
+        inside = steps < lengths[:, None]
+        events = np.where(inside, (ends - lengths)[:, None] + steps, 0)
+        gaps = gap_buckets(histories.at, np.repeat(histories.offsets[:-1], np.diff(histories.offsets)))
+
+        def column(values: NDArray[np.int64]) -> Tensor:
+            if not len(values):
+                return torch.zeros(events.shape, dtype=torch.int64)
+            return torch.from_numpy(np.where(inside, values[events], 0))
+
+        return cls(column(histories.item), column(histories.type), column(gaps), torch.from_numpy(lengths))
+
+    def to(self, device: torch.device) -> "EventBatch":
+        return EventBatch(self.item.to(device), self.event_type.to(device), self.gap.to(device), self.length.to(device))
+
+
+def gap_buckets(at: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[E] floor(log2(1 + hours since the same person's event before)), at most NUM_GAPS - 1; 0 for a first event.
+
+    Args:
+        at: [E] seconds, person by person in order.
+        first: [E] position of the first event of the same person.
+    """
+    if not len(at):
+        return np.zeros(0, dtype=np.int64)
+    hours = np.maximum(np.diff(at, prepend=at[:1]), 0) / 3600.0
+    hours[np.arange(len(at)) == first] = 0
+    return np.minimum(np.log2(1 + hours).astype(np.int64), NUM_GAPS - 1)
+
+
+class ItemEncoder(nn.Module):
+    """Items as vectors: a map of the frozen text vector, an id vector, and what the relations bring from elsewhere."""
+
+    def __init__(self, num_items: int, text_dim: int, relations: Sequence[str], config: EncoderConfig) -> None:
+        super().__init__()
+        self.relations = tuple(relations)
+        self.id_dropout = config.id_dropout
+        self.id = nn.Parameter(torch.randn(num_items, config.dim) * 0.02)
+        self.text = nn.Linear(text_dim, config.dim, bias=False)
+        nn.init.normal_(self.text.weight, std=0.02)
+        self.relation_weight = nn.Parameter(torch.zeros(len(self.relations)))
+
+    def forward(self, text: Tensor, warm: Tensor, graph: Relations) -> Tensor:
+        """[N, D] vectors z, from text [N, T] and warm [N], 1 where the id vector has been trained and 0 elsewhere."""
+        x = self._own(text, warm)
+        z = x
+        for weight, name in zip(self.relation_weight, self.relations, strict=True):
+            z = z + weight * path_adjacency(graph[name], x)
+        return z
+
+    def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
+        """The summands of `forward`: "own" and one [N, D] for each relation."""
+        x = self._own(text, warm)
+        weights = zip(self.relation_weight, self.relations, strict=True)
+        return {"own": x} | {name: weight * path_adjacency(graph[name], x) for weight, name in weights}
+
+    def _own(self, text: Tensor, warm: Tensor) -> Tensor:
+        keep = warm
+        if self.training:
+            keep = warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
+        return self.text(text) + self.id * keep.unsqueeze(1)  # type: ignore[no-any-return]
+
+
+class HistoryEncoder(nn.Module):
+    """A person's events as a vector y after every event: deep weights, linear values."""
+
+    def __init__(self, num_event_types: int, num_platforms: int, config: EncoderConfig) -> None:
+        super().__init__()
+        dim, self.heads = config.dim, config.heads
+        self.event_type = nn.Embedding(num_event_types, dim)
+        self.platform = nn.Embedding(num_platforms, dim)
+        self.gap = nn.Embedding(NUM_GAPS, dim)
+        for table in (self.event_type, self.platform, self.gap):
+            nn.init.normal_(table.weight, std=0.02)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.age_bias = nn.Parameter(torch.zeros(config.blocks + 1, config.heads, config.max_history))
+        self.norm = nn.RMSNorm(dim)
+        self.query_key = nn.Linear(dim, 2 * dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+        self.value_gate = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim, bias=False)
+        self.newest = nn.Linear(dim, dim, bias=False)
+        self.output_gate = nn.Linear(dim, dim)
+        self.scale = nn.Parameter(torch.ones(dim))
+        self.dropout = nn.Dropout(config.dropout)
+        self.input_scale = dim**0.5
+
+    def forward(self, vectors: Tensor, batch: EventBatch, platform: Tensor) -> Tensor:
+        """[B, L, D] y after each event, from the z of the events [B, L, D] and their platforms [B, L]."""
+        hidden, weights, vectors = self._attend(vectors, batch, platform)
+        value = self._heads(self.value(vectors) * (1 + self.value_gate(hidden)))
+        pooled = self.output((weights @ value).transpose(1, 2).flatten(2)) + self.newest(vectors)
+        gated = pooled * (1 + self.output_gate(hidden))
+        return F.rms_norm(gated, gated.shape[-1:]) * self.scale
+
+    def parts(self, vectors: Tensor, batch: EventBatch, platform: Tensor) -> Tensor:
+        """[B, L, D] the summand of each event in the y after the last event of each person; padding gives 0."""
+        hidden, weights, vectors = self._attend(vectors, batch, platform)
+        people = torch.arange(len(vectors), device=vectors.device)
+        last = (batch.length - 1).clamp(min=0)
+        value = self._heads(self.value(vectors) * (1 + self.value_gate(hidden)))
+        weighted = weights[people, :, last].unsqueeze(-1) * value
+        parts = self.output(weighted.transpose(1, 2).flatten(2))
+        parts[people, last] += self.newest(vectors[people, last])
+        parts = parts * (1 + self.output_gate(hidden[people, last])).unsqueeze(1)
+        total = parts.sum(dim=1, keepdim=True)
+        norm = total.square().mean(dim=-1, keepdim=True).add(torch.finfo(total.dtype).eps).rsqrt()
+        inside = torch.arange(vectors.shape[1], device=vectors.device) < batch.length.unsqueeze(1)
+        return parts * norm * self.scale * inside.unsqueeze(-1)
+
+    def _attend(self, vectors: Tensor, batch: EventBatch, platform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        length = vectors.shape[1]
+        steps = torch.arange(length, device=vectors.device)
+        age = steps[:, None] - steps[None, :]
+        future = torch.zeros(length, length, device=vectors.device).masked_fill(age < 0, -torch.inf)
+        bias = self.age_bias[:, :, age.clamp(min=0)] + future
+        context = self.event_type(batch.event_type) + self.platform(platform) + self.gap(batch.gap)
+        hidden = self.dropout(self.input_scale * vectors + context)
+        for block, block_bias in zip(self.blocks, bias[:-1], strict=True):
+            hidden = block(hidden, block_bias)
+        hidden = self.norm(hidden)
+        query, key = (self._heads(part) for part in self.query_key(hidden).chunk(2, dim=-1))
+        weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5 + bias[-1]).softmax(dim=-1)
+        return hidden, weights, self.dropout(vectors)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class _Block(nn.Module):
+    """A pre-norm causal transformer block."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        dim, self.heads = config.dim, config.heads
+        self.attention_norm = nn.RMSNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.output = nn.Linear(dim, dim, bias=False)
+        self.feed_norm = nn.RMSNorm(dim)
+        self.up = nn.Linear(dim, 2 * dim)
+        self.down = nn.Linear(2 * dim, dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """[B, L, D] -> [B, L, D], with an additive attention bias [H, L, L]."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.unsqueeze(0))
+        x = x + self.dropout(self.output(attended.transpose(1, 2).flatten(2)))
+        wide = self.dropout(F.gelu(self.up(self.feed_norm(x))))
+        return x + self.dropout(self.down(wide))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Items, people and the platforms' adapters in one space."""
+
+    text: Tensor
+    warm: Tensor
+    item_platform: Tensor
+
+    def __init__(
+        self,
+        text: Tensor,
+        warm: Tensor,
+        item_platform: Tensor,
+        relations: Sequence[str],
+        num_event_types: int,
+        num_platforms: int,
+        config: EncoderConfig,
+    ) -> None:
+        """
+        Args:
+            text: [N, T] text vectors, centred; 0 where an item has no text. Kept, not trained, not in checkpoints.
+            warm: [N] 1 where an item has events in training, else 0.
+            item_platform: [N] platform of each item.
+        """
+        super().__init__()
+        self.config = config
+        self.register_buffer("text", text, persistent=False)
+        self.register_buffer("warm", warm, persistent=False)
+        self.register_buffer("item_platform", item_platform, persistent=False)
+        self.items = ItemEncoder(len(text), text.shape[1], relations, config)
+        self.history = HistoryEncoder(num_event_types, num_platforms, config)
+        self.adapter = nn.Parameter(torch.zeros(num_platforms, config.dim, config.dim))
+        self.prior = nn.Parameter(torch.zeros(num_platforms, config.dim))
+        self.bias = nn.Parameter(torch.zeros(len(text)))
+
+    def item_vectors(self, graph: Relations) -> Tensor:
+        """[N, D]"""
+        return self.items(self.text, self.warm, graph)  # type: ignore[no-any-return]
+
+    def after_each_event(self, vectors: Tensor, batch: EventBatch) -> Tensor:
+        """[B, L, D] y after each event, given all item vectors [N, D]."""
+        events = F.embedding(batch.item, vectors)
+        return self.history(events, batch, self.item_platform[batch.item])  # type: ignore[no-any-return]
+
+    def queries(self, y: Tensor, platform: int) -> Tensor:
+        """[..., D] what to look for on a platform."""
+        return y + y @ self.adapter[platform] + self.prior[platform]

@@ -1,0 +1,103 @@
+"""Explanations: a score taken apart into what each event put into it along each relation; the parts add up to it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from graph.interactions import Histories
+from models.baselines.matrix import query_matrix
+from models.flagship import Flagship
+
+LEADS_TO = "LEADS_TO"
+SIMILAR = "SIMILAR"
+"""The relation of an event to an item by their own text and id, without the graph around the item."""
+
+Knowledge = Mapping[str, tuple[csr_matrix, Sequence[str]]]
+"""For each relation to entities: the [N, E] incidence, and the keys of the entities."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathContribution:
+    """What one event put into a score along one relation."""
+
+    event: int
+    """Position in the history."""
+    relation: str
+    """SIMILAR, NEXT, TOGETHER, LEADS_TO, or a relation of the source such as IN_CATEGORY."""
+    via: str | None
+    """The rarest entity that both items share along this relation, if any."""
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """base + the contributions of all paths = the score, to 1e-4."""
+
+    base: float
+    """What the item is worth on its platform to somebody without events."""
+    paths: tuple[PathContribution, ...]
+    """Largest contribution first; negative ones are paths that spoke against the item."""
+
+    @property
+    def score(self) -> float:
+        return self.base + sum(path.contribution for path in self.paths)
+
+
+def explain(
+    flagship: Flagship, history: Histories, rows: NDArray[np.int64], knowledge: Knowledge | None = None
+) -> list[Explanation]:
+    """Take the scores of items apart, for one person.
+
+    Args:
+        history: of one person.
+        rows: [K] items.
+        knowledge: to name the entities in between; None names none.
+    Returns: one explanation for each item.
+    """
+    events, places = flagship.event_queries(history)
+    platform = flagship.item_platform[rows]
+    bases = np.einsum("kd,kd->k", flagship.prior.numpy()[platform], flagship.vectors[rows]) + flagship.bias[rows]
+    queries = events[:, platform]
+    dense = {
+        SIMILAR if name == "own" else name: np.einsum("lkd,kd->kl", queries, part[rows])
+        for name, part in flagship.parts.items()
+    }
+    linear = flagship.leads_to
+    query = query_matrix(history, len(flagship.bias), linear.decay)
+    newest = {int(row): place for place, row in enumerate(history.item) if history.weight[place] > 0}
+    sources = [newest[int(row)] for row in query.indices]
+    sparse = (linear.weights[query.indices][:, rows].toarray() * query.data[:, None] * linear.scale).T
+    explanations = []
+    for k, row in enumerate(rows):
+        paths = [
+            PathContribution(int(place), relation, _via(knowledge, relation, int(history.item[place]), int(row)), value)
+            for relation, table in dense.items()
+            for place, value in zip(places, table[k].tolist(), strict=True)
+        ]
+        paths += [
+            PathContribution(place, LEADS_TO, None, value)
+            for place, value in zip(sources, sparse[k].tolist(), strict=True)
+            if value
+        ]
+        explanations.append(
+            Explanation(float(bases[k]), tuple(sorted(paths, key=lambda path: path.contribution, reverse=True)))
+        )
+    return explanations
+
+
+def _via(knowledge: Knowledge | None, relation: str, source: int, target: int) -> str | None:
+    if knowledge is None or relation not in knowledge:
+        return None
+    incidence, keys = knowledge[relation]
+    shared = np.intersect1d(_entities(incidence, source), _entities(incidence, target), assume_unique=True)
+    if not len(shared):
+        return None
+    counts = np.bincount(incidence.indices, minlength=incidence.shape[1])
+    return keys[int(shared[np.argmin(counts[shared])])]
+
+
+def _entities(incidence: csr_matrix, row: int) -> NDArray[np.int64]:
+    return np.sort(incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]])

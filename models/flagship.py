@@ -1,0 +1,112 @@
+"""The flagship, ready to score: item vectors laid out, a person's vector computed from what they did.
+
+    score(i) = q(platform of i) · z(i) + b(i)  +  scale * sum_j decay^age(j) * leads_to[j, i]
+
+The dense part is the graph network's (models.encoder), the sparse part a linear item-item model (models.leads_to).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graph.interactions import Histories
+from models.encoder import Encoder, EventBatch, HistoryEncoder, Relations
+from models.leads_to import LeadsTo
+
+
+@dataclass(frozen=True, eq=False)
+class Flagship:
+    """A trained model whose item side is computed once; a scorer like any other."""
+
+    history: HistoryEncoder
+    """Weighs a person's events; on the CPU, in evaluation mode."""
+    adapter: Tensor
+    """[P, D, D] what each target platform adds to a query."""
+    prior: Tensor
+    """[P, D] the query of somebody without events."""
+    max_history: int
+    """Newest wanted events that the dense part looks at; the sparse part looks at all."""
+    vectors: NDArray[np.float32]
+    """[N, D] z; may be a memory map."""
+    bias: NDArray[np.float32]
+    """[N]"""
+    parts: Mapping[str, NDArray[np.float32]]
+    """"own" and each relation -> [N, D], which add up to `vectors`."""
+    item_platform: NDArray[np.int64]
+    """[N]"""
+    leads_to: LeadsTo
+    name: str = "isthmus"
+
+    @classmethod
+    def from_encoder(cls, encoder: Encoder, graph: Relations, leads_to: LeadsTo) -> "Flagship":
+        """Compute the item side of a trained encoder over a graph."""
+        encoder = encoder.eval()
+        with torch.inference_mode():
+            parts = {
+                name: part.numpy(force=True)
+                for name, part in encoder.items.parts(encoder.text, encoder.warm, graph).items()
+            }
+            vectors = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+        return cls(
+            encoder.history.cpu(),
+            encoder.adapter.detach().cpu(),
+            encoder.prior.detach().cpu(),
+            encoder.config.max_history,
+            vectors,
+            encoder.bias.numpy(force=True),
+            parts,
+            encoder.item_platform.numpy(force=True),
+            leads_to,
+        )
+
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        """[B, N]; see models.scorer."""
+        scores = self.leads_to.score(histories)
+        queries = self.queries(histories)
+        for platform in range(len(self.prior)):
+            items = np.flatnonzero(self.item_platform == platform)
+            scores[:, items] += queries[:, platform] @ self.vectors[items].T + self.bias[items]
+        return scores
+
+    def queries(self, histories: Histories) -> NDArray[np.float32]:
+        """[B, P, D] what each person's events ask for on each platform."""
+        with torch.inference_mode():
+            summed = self._event_parts(wanted(histories)).sum(dim=1)
+            return self._adapted(summed, self.prior).numpy()
+
+    def event_queries(self, histories: Histories) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What each event puts into the query of one person.
+
+        Args:
+            histories: of one person.
+        Returns: [L, P, D], which add up to `queries` less the prior, and [L] positions of these events in histories.
+        """
+        if len(histories) != 1:
+            raise ValueError(f"event_queries takes the history of one person, got {len(histories)}")
+        places = np.flatnonzero(histories.weight > 0)[-self.max_history :]
+        with torch.inference_mode():
+            parts = self._event_parts(wanted(histories))[0, : len(places)]
+            return self._adapted(parts, torch.zeros_like(self.prior)).numpy(), places
+
+    def _event_parts(self, histories: Histories) -> Tensor:
+        batch = EventBatch.from_histories(histories, self.max_history)
+        events = torch.from_numpy(self.vectors[batch.item.numpy()])
+        platform = torch.from_numpy(self.item_platform[batch.item.numpy()])
+        return self.history.parts(events, batch, platform)
+
+    def _adapted(self, y: Tensor, prior: Tensor) -> Tensor:
+        return y.unsqueeze(-2) + torch.einsum("...d,pde->...pe", y, self.adapter) + prior
+
+
+def wanted(histories: Histories) -> Histories:
+    """The events of positive weight: a dislike is no wish."""
+    return histories.where(histories.weight > 0)
+
+
+def relation_names(flagship: Flagship) -> Sequence[str]:
+    """The relations the item vectors are made of, "own" first."""
+    return tuple(flagship.parts)

@@ -1,0 +1,96 @@
+"""The ranker: one person's best items from an opened bundle, with reasons; serving asks nothing else of a model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.interactions import Histories
+from models.bundle import Bundle
+from models.explain import Explanation, explain
+from models.retrieval import ItemIndex, top_k
+
+EXACT_UP_TO = 100_000
+"""Items of a platform that are compared one by one; above, FAISS proposes candidates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Items, best first."""
+
+    rows: NDArray[np.int64]
+    """[K]"""
+    scores: NDArray[np.float32]
+    """[K]"""
+
+
+class Ranker:
+    """Ranks over one bundle. Holds no state of a request, so threads may share it."""
+
+    def __init__(self, bundle: Bundle, exact_up_to: int = EXACT_UP_TO) -> None:
+        self.bundle = bundle
+        self._model = bundle.flagship
+        vectors, bias = self._model.vectors, self._model.bias
+        self._rows = [np.flatnonzero(bundle.item_platform == number) for number in range(len(bundle.platforms))]
+        self._norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
+        # The bias is one more dimension, so that an inner product is the whole dense score.
+        self._indexes = [
+            ItemIndex(np.concatenate([vectors[rows], bias[rows, None]], axis=1), exact_up_to)
+            if len(rows) > exact_up_to
+            else None
+            for rows in self._rows
+        ]
+
+    def rank(
+        self, history: Histories, *, platforms: Sequence[str] | None = None, exclude: NDArray[np.int64], k: int
+    ) -> Ranked:
+        """The k best items for one person, at most.
+
+        Args:
+            history: of one person; may be empty, then the platforms' priors rank.
+            platforms: names of the platforms to choose from; None chooses from all.
+            exclude: rows that may not be returned.
+        """
+        numbers = self._numbers(platforms)
+        sparse = self._model.leads_to.score(history)[0]
+        queries = self._model.queries(history)[0]
+        rows, scores = [], []
+        for number in numbers:
+            candidates = self._candidates(number, queries[number], sparse, k + len(exclude))
+            dense = self._model.vectors[candidates] @ queries[number] + self._model.bias[candidates]
+            rows.append(candidates)
+            scores.append(dense + sparse[candidates])
+        return _best(np.concatenate(rows), np.concatenate(scores), exclude, k)
+
+    def explain(self, history: Histories, rows: NDArray[np.int64]) -> list[Explanation]:
+        """Why these items score as they do, for one person; see models.explain."""
+        return explain(self._model, history, rows, self.bundle.knowledge)
+
+    def similar(self, row: int, *, platforms: Sequence[str] | None = None, k: int) -> Ranked:
+        """The items whose vectors have the largest cosine with an item's; never the item itself."""
+        candidates = np.concatenate([self._rows[number] for number in self._numbers(platforms)])
+        cosine = self._model.vectors[candidates] @ self._model.vectors[row]
+        cosine = cosine / (self._norms[candidates] * self._norms[row])
+        return _best(candidates, cosine, np.array([row]), k)
+
+    def _numbers(self, platforms: Sequence[str] | None) -> Sequence[int]:
+        if platforms is None:
+            return range(len(self._rows))
+        return [self.bundle.platforms.index(name) for name in platforms]
+
+    def _candidates(
+        self, number: int, query: NDArray[np.float32], sparse: NDArray[np.float32], k: int
+    ) -> NDArray[np.int64]:
+        """All items of a platform, or those that either part of the score could put among the first k."""
+        rows, index = self._rows[number], self._indexes[number]
+        if index is None:
+            return rows
+        dense, _ = index.search(np.append(query, np.float32(1))[None], 10 * k)
+        return np.union1d(rows[dense[0][dense[0] >= 0]], rows[np.flatnonzero(sparse[rows])])
+
+
+def _best(rows: NDArray[np.int64], scores: NDArray[np.float32], exclude: NDArray[np.int64], k: int) -> Ranked:
+    places, best = top_k(scores[None], k, ~np.isin(rows, exclude))
+    found = places[0] >= 0
+    return Ranked(rows[places[0][found]], best[0][found])
