@@ -1,0 +1,44 @@
+"""Fixtures of serving: a small recommender over the planted items, a service on the planted store, an HTTP client."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from graph.keys import Pseudonyms
+from graph.store import Store, open_store
+from serve.app import Service, create_app
+from serve.live import Live, StoreGate
+from serve.metrics import Metrics
+from serve.outbox import Outbox
+from serve.recommender import Recommender
+from tests.serve.taste import taste_recommender
+
+PSEUDONYMS = Pseudonyms(b"sixteen bytes or more")
+
+
+@pytest.fixture(scope="session")
+def recommender() -> Recommender:
+    return taste_recommender()
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+@pytest.fixture
+def service(recommender: Recommender, outbox: Outbox, planted_store: Store) -> Iterator[Service]:
+    gate = StoreGate(lambda: open_store(planted_store.url))
+    service = Service(recommender, Live(outbox, gate), outbox, PSEUDONYMS, Metrics())
+    yield service
+    service.close()
+    gate.close()
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[TestClient]:
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
+        yield client
