@@ -1,0 +1,151 @@
+"""The command line: help to learn from, one sentence for what a user can mend, exit codes that scripts can read."""
+
+import errno
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import isthmus
+from graph.keys import Pseudonyms
+from graph.snapshot import write_snapshot
+from graph.store import open_store
+
+ISTHMUS = Path(sys.executable).with_name("isthmus")
+SECRET = "a secret of the tests"
+
+MAPPING = """
+platform: shop
+items: {file: items.csv, id: sku, title: name}
+events: {file: orders.csv, account: customer, item: sku, type: PURCHASED, at: {column: at, format: seconds}}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A shop's export with its mapping, in the working directory; one of its three orders is of an unknown item."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", SECRET)
+    (tmp_path / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "items.csv").write_text("sku,name\nk1,Kettle\nc1,Cup\n")
+    (tmp_path / "orders.csv").write_text("customer,sku,at\nann,k1,100\nann,c1,200\nbob,x9,300\n")
+    return tmp_path
+
+
+def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([ISTHMUS, *arguments], capture_output=True, text=True, check=False)
+
+
+def _refused(capsys, monkeypatch, *arguments: str) -> str:
+    """The sentence that a command ends with, in this process."""
+    monkeypatch.setattr(sys, "argv", ["isthmus", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        isthmus.main()
+    written = capsys.readouterr().err
+    assert ended.value.code == 1, written
+    assert written.startswith("isthmus: ")
+    assert written.count("\n") == 1, "more than one line"
+    return written
+
+
+def test_help_lists_every_command_in_the_order_of_the_road():
+    shown = _run("--help").stdout
+    listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
+    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "serve", "erase"]
+
+
+@pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "serve", "erase"])
+def test_every_command_explains_itself(command):
+    shown = _run(command, "--help")
+    assert shown.returncode == 0
+    assert f"Usage: isthmus {command}" in shown.stdout
+    assert "--var" in shown.stdout
+    assert "--config" in shown.stdout
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["ingest"], ["serve", "--port", "http"], ["embed", "--bogus"]])
+def test_a_command_that_is_not_one_exits_with_2(arguments):
+    assert _run(*arguments).returncode == 2
+
+
+def test_ingest_writes_the_graph_and_says_what_became_of_each_row(shop):
+    first = _run("ingest", "shop.yaml")
+    assert first.returncode == 0, first.stderr
+    assert re.search(r"total +5 +4 +0 +1", first.stdout.replace("│", " ")), first.stdout
+    assert "quarantine" in first.stdout
+    with open_store("sqlite:///var/graph.db") as store:
+        assert store.counts().edges["PURCHASED"] == 2
+    again = _run("ingest", "shop.yaml")
+    assert re.search(r"total +5 +0 +4 +1", again.stdout), again.stdout
+
+
+def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
+    monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
+    assert "var/pseudonym.key" in _run("ingest", "shop.yaml").stderr
+    assert "var/pseudonym.key" not in _run("ingest", "shop.yaml").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ingest", "shop.yaml", "--store", "mysql://host/db"], "not a store URL"),
+        (["ingest", "missing.yaml"], "missing.yaml"),
+        (["ingest", "shop.yaml", "--data", "nowhere"], "nowhere"),
+        (["ingest", "shop.yaml", "--config", "missing.yaml"], "missing.yaml is not there"),
+        (["serve", "--port", "80000"], "port is 80000"),
+        (["erase", "shop", "--yes"], "'shop' names nobody"),
+        (["erase", "shop:nobody", "--yes"], "nobody called 'shop:nobody'"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(shop, capsys, monkeypatch, arguments, sentence):
+    assert sentence in _refused(capsys, monkeypatch, *arguments)
+
+
+def test_an_unreachable_neo4j_is_one_sentence_without_the_password(shop, capsys, monkeypatch):
+    url = "neo4j://neo4j:geheim@127.0.0.1:1/neo4j"
+    sentence = _refused(capsys, monkeypatch, "ingest", "shop.yaml", "--store", url)
+    assert "127.0.0.1:1" in sentence
+    assert "geheim" not in sentence
+
+
+@pytest.mark.parametrize("number", sorted(isthmus.MENDABLE))
+def test_what_the_system_refuses_is_one_sentence_with_the_file(capsys, monkeypatch, number):
+    def refuse() -> None:
+        raise OSError(number, "refused", "var/graph.db")
+
+    monkeypatch.setattr(isthmus, "app", refuse)
+    assert "var/graph.db: " in _refused(capsys, monkeypatch)
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    def fail() -> None:
+        raise OSError(errno.EIO, "a broken disk")
+
+    monkeypatch.setattr(isthmus, "app", fail)
+    with pytest.raises(OSError, match="a broken disk"):
+        isthmus.main()
+
+
+def test_erase_forgets_a_person_in_store_outbox_and_snapshots(shop):
+    _run("ingest", "shop.yaml")
+    with open_store("sqlite:///var/graph.db") as store:
+        snapshot = write_snapshot(store, shop / "var" / "snapshots")
+        account = Pseudonyms(SECRET.encode()).account("shop", "ann")
+        assert store.user_of(account) is not None
+    done = _run("erase", "shop:ann", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 accounts, 2 events" in done.stdout
+    assert not snapshot.path.exists()
+    with open_store("sqlite:///var/graph.db") as store:
+        assert store.user_of(account) is None
+    assert account.digest.encode() not in b"".join(path.read_bytes() for path in (shop / "var").rglob("*.*"))
+
+
+def test_erase_asks_first_and_a_no_leaves_everything(shop):
+    _run("ingest", "shop.yaml")
+    answered = subprocess.run([ISTHMUS, "erase", "shop:ann"], input="n\n", capture_output=True, text=True, check=False)
+    assert answered.returncode == 1
+    with open_store("sqlite:///var/graph.db") as store:
+        assert store.counts().edges["PURCHASED"] == 2
