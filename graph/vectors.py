@@ -21,17 +21,18 @@ def read_vectors(path: Path, keys: Sequence[str]) -> tuple[NDArray[np.float32], 
     Raises: SnapshotError if there is no such file or it holds no vectors.
     """
     try:
+        schema = pq.read_schema(path)
+        type = schema.field("vector").type if {"key", "vector"} <= set(schema.names) else None
+        if type is None or not pa.types.is_fixed_size_list(type) or type.value_type != pa.float32():
+            raise SnapshotError(
+                f"{path} has the columns {', '.join(f'{field.name}: {field.type}' for field in schema)}, not key and "
+                "vector: fixed-size list of float32; write it again with isthmus embed"
+            )
         table = pq.read_table(path, columns=["key", "vector"])
     except FileNotFoundError:
         raise SnapshotError(f"{path} does not exist: write the vectors of that model with isthmus embed") from None
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise SnapshotError(f"{path} cannot be read as vectors ({error}): write it again with isthmus embed") from error
-    type = table.schema.field("vector").type if set(table.column_names) == {"key", "vector"} else None
-    if type is None or not pa.types.is_fixed_size_list(type) or type.value_type != pa.float32():
-        raise SnapshotError(
-            f"{path} has {table.schema.to_string(show_schema_metadata=False)!r}, not key: string and "
-            "vector: fixed-size list of float32; write it again with isthmus embed"
-        )
     table = table.filter(table["vector"].is_valid())
     stored = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), type.list_size)
     row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
