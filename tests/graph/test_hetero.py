@@ -1,12 +1,13 @@
 """Tensors of what a model may see, and of nothing else."""
 
-import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch_geometric.nn import HeteroConv, SAGEConv
 
 from graph.errors import SnapshotError
 from graph.hetero import entity_vocabularies, hetero_data
@@ -14,12 +15,6 @@ from graph.snapshot import Snapshot
 from graph.split import leave_one_out, temporal
 from graph.vocabulary import Vocabulary
 from tests.planted import PLATFORMS, TASTES, person
-
-with warnings.catch_warnings():
-    # torch 2.15 deprecates torch.jit.script, which torch_geometric 2.8 calls when it is imported.
-    warnings.simplefilter("ignore", FutureWarning)
-    import torch
-    from torch_geometric.nn import HeteroConv, SAGEConv
 
 
 def pairs(data: Any, edge_type: tuple[str, str, str]) -> set[tuple[str, str]]:
