@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +18,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 
-from graph.errors import IsthmusError, RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
-from graph.keys import AccountKey, EntityKey, ItemKey, NodeKey, PlatformKey, UserKey
+from graph.errors import IsthmusError, RecordError, StoreError, StoreUnavailableError, StoreUrlError
+from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
 from graph.links import settle
 from graph.records import (
     Account,
@@ -37,16 +36,26 @@ from graph.records import (
     canonical_json,
 )
 from graph.schema import (
-    CORE_LABELS,
     EVENT_SCHEMA,
     LINK_SCHEMA,
     RELATION_SCHEMA,
     check_event_type,
-    check_label,
     check_relationship_type,
     node_schema,
 )
 from graph.store import Counts, ErasureReport, Subgraph, WriteCounts
+from graph.stored import (
+    EPOCH,
+    MICROSECOND,
+    dangling,
+    instant,
+    label_of,
+    moment,
+    plain,
+    stored_key,
+    stored_relation,
+    wrong_type,
+)
 
 BATCH: Final = 10_000
 """Records in one transaction, and rows in one Arrow batch."""
@@ -108,8 +117,6 @@ INSERT_LINK: Final = "INSERT OR REPLACE INTO links (account, user, evidence, at)
 
 _APPLICATION_ID: Final = 0x69737468  # "isth", in the file's header: another program's database is not ours to fill
 _VERSION: Final = 1
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 _READ_NODES: Final[Mapping[str, str]] = {
     "Platform": "SELECT key FROM nodes WHERE label = ?",
@@ -258,7 +265,7 @@ class SqliteStore:
                 "WHERE a.label = 'Account' AND a.key = ?",
                 (str(account),),
             ).fetchone()
-        return None if row is None else _key(UserKey, row[0])
+        return None if row is None else stored_key(UserKey, row[0])
 
     def history(self, user: UserKey, limit: int | None = None) -> Sequence[Event]:
         newest = -1 if limit is None else max(limit, 0)
@@ -268,7 +275,7 @@ class SqliteStore:
                 for id, key in _accounts(connection, user)
                 for row in connection.execute(_HISTORY, (key, id, newest)).fetchall()
             ]
-        events = sorted(map(_event, rows), key=_moment)
+        events = sorted(map(_event, rows), key=moment)
         return events if limit is None else events[max(len(events) - newest, 0) :]
 
     def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
@@ -301,7 +308,7 @@ class SqliteStore:
         check_relationship_type(type)
         with self._write() as connection:
             if type in {"OF", "ON"} or _holds(connection, "events", type):
-                raise SchemaError(f"{type} is not a relation that was derived: only such as LEADS_TO can be removed")
+                raise wrong_type(type)
             return connection.execute("DELETE FROM relations WHERE type = ?", (type,)).rowcount
 
     def erase(self, user: UserKey) -> ErasureReport:
@@ -316,7 +323,7 @@ class SqliteStore:
             connection.execute("DELETE FROM nodes WHERE label = 'User' AND key = ?", (str(user),))
         with self._read() as connection:  # what was erased must not stay readable in the log either
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return ErasureReport(user, tuple(_key(AccountKey, key) for _, key in accounts), events)
+        return ErasureReport(user, tuple(stored_key(AccountKey, key) for _, key in accounts), events)
 
     def close(self) -> None:
         self._closed = True
@@ -473,7 +480,7 @@ def _write_nodes(connection: sqlite3.Connection, batch: list[Node]) -> WriteCoun
                 item.title,
                 item.text,
                 item.url,
-                None if item.created_at is None else (item.created_at - _EPOCH) // _MICROSECOND,
+                None if item.created_at is None else (item.created_at - EPOCH) // MICROSECOND,
                 _json(item.attributes) if item.attributes else "{}",
             )
             for item in items
@@ -481,7 +488,7 @@ def _write_nodes(connection: sqlite3.Connection, batch: list[Node]) -> WriteCoun
     )
     connection.executemany(
         INSERT_ENTITY,
-        [(_entity_label(entity.key), str(entity.key), entity.name, _json(entity.attributes)) for entity in entities],
+        [(label_of(entity.key), str(entity.key), entity.name, _json(entity.attributes)) for entity in entities],
     )
     created = written_platforms + _last_id(connection) - before
     return WriteCounts(created, len(batch) - created)
@@ -498,7 +505,7 @@ def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteC
         return WriteCounts()
     for name in {event.type for event in events}:
         if _holds(connection, "relations", name):
-            raise SchemaError(f"{name} already joins other nodes in this store: give the events another type")
+            raise wrong_type(name)
     accounts = _ids(connection, "Account", {event.account for event in events})
     items = _ids(connection, "Item", {event.item for event in events})
     try:
@@ -508,7 +515,7 @@ def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteC
                 event.event_id,
                 accounts[event.account],
                 items[event.item],
-                (event.at - _EPOCH) // _MICROSECOND,
+                (event.at - EPOCH) // MICROSECOND,
                 event.sequence,
                 event.value,
                 event.weight,
@@ -519,7 +526,7 @@ def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteC
     except KeyError as error:
         first = next(event for event in events if event.account not in accounts or event.item not in items)
         missing = first.item if first.account in accounts else first.account
-        raise _dangling(f"event {first.event_id}", missing) from error
+        raise dangling(f"event {first.event_id}", missing) from error
     created = connection.executemany(INSERT_EVENT, rows).rowcount
     return WriteCounts(created, len(events) - created)
 
@@ -529,9 +536,9 @@ def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) 
         return WriteCounts()
     for name in {relation.type for relation in relations}:
         if name in {"OF", "ON"} or _holds(connection, "events", name):
-            raise SchemaError(f"{name} is not a relation's type in this store: give the relations another")
+            raise wrong_type(name)
     keys: dict[str, set[str]] = {}
-    ends = [(_label(relation.source), _label(relation.target)) for relation in relations]
+    ends = [(label_of(relation.source), label_of(relation.target)) for relation in relations]
     for relation, (source, target) in zip(relations, ends, strict=True):
         keys.setdefault(source, set()).add(relation.source)
         keys.setdefault(target, set()).add(relation.target)
@@ -550,7 +557,7 @@ def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) 
         for relation, pair in zip(relations, ends, strict=True):
             for label, key in zip(pair, (relation.source, relation.target), strict=True):
                 if key not in ids[label]:
-                    raise _dangling(f"{relation.type} from {relation.source} to {relation.target}", key) from error
+                    raise dangling(f"{relation.type} from {relation.source} to {relation.target}", key) from error
         raise
     before = _last_id(connection, "relations")
     connection.executemany(INSERT_RELATION, rows)
@@ -562,9 +569,9 @@ def _write_links(connection: sqlite3.Connection, links: list[Link]) -> WriteCoun
     accounts = _ids(connection, "Account", {link.account for link in links})
     for link in links:
         if link.account not in accounts:
-            raise _dangling(f"the link to {link.user}", link.account)
+            raise dangling(f"the link to {link.user}", link.account)
     current = {
-        _key(AccountKey, row[0]): _link(row)
+        stored_key(AccountKey, row[0]): _link(row)
         for row in connection.execute(_CURRENT_LINKS, (json.dumps(list(accounts.values())),))
     }
     settled = settle(links, current)
@@ -578,7 +585,7 @@ def _write_links(connection: sqlite3.Connection, links: list[Link]) -> WriteCoun
                 accounts[link.account],
                 users[link.user],
                 link.evidence,
-                None if link.at is None else (link.at - _EPOCH) // _MICROSECOND,
+                None if link.at is None else (link.at - EPOCH) // MICROSECOND,
             )
             for link in changed
         ],
@@ -670,55 +677,12 @@ def _accounts(connection: sqlite3.Connection, user: UserKey) -> list[tuple[int, 
     ).fetchall()
 
 
-def _label(key: ItemKey | EntityKey | AccountKey) -> str:
-    return _entity_label(key) if isinstance(key, EntityKey) else key.label
-
-
-def _entity_label(key: EntityKey) -> str:
-    label = check_label(key.label)
-    if label in CORE_LABELS:
-        raise SchemaError(
-            f"{key!r} would become a node of the label {label}, which is not an entity's: rename its kind"
-        )
-    return label
-
-
-def _dangling(what: str, key: str) -> StoreError:
-    return StoreError(f"{what} needs {key}, which is not in the store: write its node first; nothing was written")
-
-
 def _json(attributes: Attributes) -> str:
-    try:
-        return canonical_json(attributes)
-    except (TypeError, ValueError) as error:
-        raise RecordError(
-            f"the attributes {dict(attributes)!r} cannot be stored ({error}): give text, finite numbers, "
-            "true or false, or lists of text"
-        ) from error
+    return canonical_json(plain(attributes))
 
 
 def _merged(old: str, new: str) -> str:
     return canonical_json({**json.loads(old), **json.loads(new)})
-
-
-KeyT = TypeVar("KeyT", PlatformKey, ItemKey, AccountKey, UserKey, EntityKey)
-
-
-def _key(kind: type[KeyT], text: str) -> KeyT:
-    # What the store holds was checked when it was written.
-    return str.__new__(kind, text)
-
-
-def _node_key(label: str, text: str) -> Any:
-    return _key({"Item": ItemKey, "Account": AccountKey}.get(label, EntityKey), text)  # type: ignore[type-var]
-
-
-def _instant(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
-
-
-def _moment(event: Event) -> tuple[datetime, float, str]:
-    return event.at, float("-inf") if event.sequence is None else event.sequence, event.event_id
 
 
 def _event(row: Sequence[Any]) -> Event:
@@ -726,9 +690,9 @@ def _event(row: Sequence[Any]) -> Event:
     return Event(
         event_id,
         type,
-        _key(AccountKey, account),
-        _key(ItemKey, item),
-        _instant(at),
+        stored_key(AccountKey, account),
+        stored_key(ItemKey, item),
+        instant(at),
         weight,
         value,
         sequence,
@@ -738,21 +702,22 @@ def _event(row: Sequence[Any]) -> Event:
 
 def _link(row: Sequence[Any]) -> Link:
     account, user, evidence, at = row
-    return Link(_key(AccountKey, account), _key(UserKey, user), evidence, None if at is None else _instant(at))
+    return Link(
+        stored_key(AccountKey, account), stored_key(UserKey, user), evidence, None if at is None else instant(at)
+    )
 
 
 def _relation(row: Sequence[Any]) -> Relation:
-    type, source_label, source, target_label, target, properties = row
-    return Relation(type, _node_key(source_label, source), _node_key(target_label, target), json.loads(properties))
+    return stored_relation(row[0], row[1:5], json.loads(row[5]))
 
 
 def _item(row: Sequence[Any]) -> Item:
     key, title, text, url, created_at, attributes = row
     return Item(
-        _key(ItemKey, key),
+        stored_key(ItemKey, key),
         title,
         text,
         url,
-        None if created_at is None else _instant(created_at),
+        None if created_at is None else instant(created_at),
         json.loads(attributes),
     )

@@ -1,0 +1,747 @@
+"""The store of production and of Cypher: Neo4j through its official driver, and the only module that speaks to it.
+
+Attributes are properties of their own, so that Cypher can say `i.release_year`; a name that ours already use gets a
+leading underscore (`_title`). Labels and types become part of a query only after `graph.schema` has checked their form;
+everything else is a parameter. Constraints are made before the first node of a label and the first event of a type.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from itertools import islice
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import neo4j
+import pyarrow as pa
+from neo4j.exceptions import (
+    AuthError,
+    ConstraintError,
+    DriverError,
+    IncompleteCommit,
+    Neo4jError,
+    ServiceUnavailable,
+    SessionExpired,
+)
+
+from graph.errors import RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
+from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
+from graph.links import settle
+from graph.records import Attributes, Edge, Entity, Event, Item, Link, Node, Relation, Scalar, canonical_json
+from graph.schema import (
+    CORE_LABELS,
+    EVENT_SCHEMA,
+    LINK_SCHEMA,
+    RELATION_SCHEMA,
+    check_event_type,
+    check_label,
+    check_relationship_type,
+    node_schema,
+)
+from graph.store import Counts, ErasureReport, Subgraph, WriteCounts, redact
+from graph.stored import (
+    EPOCH,
+    MICROSECOND,
+    dangling,
+    instant,
+    is_kept,
+    label_of,
+    moment,
+    plain,
+    stored_key,
+    stored_relation,
+    wrong_type,
+)
+
+BATCH: Final = 10_000
+"""Records in one transaction, rows in one Arrow batch, and what a read fetches at once."""
+
+ITEM_PROPERTIES: Final = frozenset({"key", "platform", "title", "text", "url", "created_at", "embedding"})
+ENTITY_PROPERTIES: Final = frozenset({"key", "name", "embedding"})
+EVENT_PROPERTIES: Final = frozenset({"event_id", "at", "weight", "value", "sequence"})
+RELATION_PROPERTIES: Final = frozenset({"event_id"})
+"""Names that an attribute cannot have here; see `_encoded`. `embedding` is left to a vector index."""
+
+WRITE_NODES: Final = "UNWIND $rows AS row MERGE (n:{label} {{key: row.key}}) SET n += row.properties"
+WRITE_ITEMS: Final = """
+    UNWIND $rows AS row
+    MERGE (i:Item {key: row.key})
+    SET i += row.properties,
+        i.created_at = CASE WHEN row.seconds IS NULL THEN i.created_at
+                       ELSE datetime({epochSeconds: row.seconds, nanosecond: row.nanos}) END
+"""
+WRITE_ON: Final = """
+    UNWIND $rows AS row
+    MATCH (i:Item {key: row.key}) WHERE NOT EXISTS { (i)-[:ON]->(:Platform) }
+    MATCH (p:Platform {key: row.properties.platform})
+    MERGE (i)-[:ON]->(p)
+"""
+WRITE_EVENTS: Final = """
+    UNWIND $rows AS row
+    MATCH (a:Account {{key: row.account}})
+    MATCH (i:Item {{key: row.item}})
+    CREATE (a)-[e:{type}]->(i)
+    SET e = row.properties, e.at = datetime({{epochSeconds: row.seconds, nanosecond: row.nanos}})
+"""
+KNOWN_EVENTS: Final = "UNWIND $ids AS id MATCH ()-[e:{type} {{event_id: id}}]->() RETURN id"
+WRITE_RELATIONS: Final = """
+    UNWIND $rows AS row
+    MATCH (s:{source} {{key: row.source}})
+    MATCH (t:{target} {{key: row.target}})
+    MERGE (s)-[r:{type}]->(t)
+    SET r = row.properties
+    RETURN count(*)
+"""
+
+_MISSING: Final = "UNWIND $keys AS key WITH key WHERE NOT EXISTS {{ (:{label} {{key: key}}) }} RETURN key"
+_CURRENT_LINKS: Final = """
+    UNWIND $accounts AS key
+    MATCH (a:Account {key: key})
+    SET a.platform = a.platform
+    WITH a
+    OPTIONAL MATCH (a)-[l:OF]->(u:User)
+    RETURN a.key, u.key, l.evidence, l.at.epochSeconds, l.at.nanosecond
+"""
+_WRITE_LINKS: Final = """
+    UNWIND $rows AS row
+    MATCH (a:Account {key: row.account})
+    MATCH (u:User {key: row.user})
+    CREATE (a)-[l:OF {evidence: row.evidence}]->(u)
+    SET l.at = CASE WHEN row.seconds IS NULL THEN NULL
+               ELSE datetime({epochSeconds: row.seconds, nanosecond: row.nanos}) END
+"""
+_CONSTRAINTS: Final = """
+    SHOW CONSTRAINTS YIELD type, entityType, labelsOrTypes, properties
+    WHERE type ENDS WITH 'UNIQUENESS' AND properties IN [['key'], ['event_id']]
+    RETURN entityType, labelsOrTypes[0]
+"""
+_READ_ITEMS: Final = """
+    MATCH (n:Item)
+    RETURN n.key, n.platform, n.title, n.text, n.url, n.created_at.epochSeconds, n.created_at.nanosecond,
+           [k IN keys(n) WHERE NOT k IN $reserved | [k, n[k]]]
+"""
+_FIND_ITEMS: Final = _READ_ITEMS.replace("MATCH (n:Item)", "UNWIND $keys AS key MATCH (n:Item {key: key})")
+_READ_ENTITIES: Final = "MATCH (n:{label}) RETURN n.key, n.name, [k IN keys(n) WHERE NOT k IN $reserved | [k, n[k]]]"
+_EVENT_VALUES: Final = """
+    e.at.epochSeconds, e.at.nanosecond, e.sequence, e.value, e.weight,
+    [k IN keys(e) WHERE NOT k IN $reserved | [k, e[k]]]
+"""
+_READ_EVENTS: Final = f"MATCH (a:Account)-[e:{{type}}]->(i:Item) RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}"
+_READ_LINKS: Final = """
+    MATCH (a:Account)-[l:OF]->(u:User) RETURN a.key, u.key, l.evidence, l.at.epochSeconds, l.at.nanosecond
+"""
+_READ_RELATIONS: Final = """
+    MATCH (s)-[r:{type}]->(t)
+    RETURN [l IN labels(s) WHERE l IN $labels][0], s.key, [l IN labels(t) WHERE l IN $labels][0], t.key,
+           [k IN keys(r) | [k, r[k]]]
+"""
+_HISTORY: Final = f"""
+    MATCH (:User {{key: $user}})<-[:OF]-(a:Account)-[e]->(i:Item) WHERE e.event_id IS NOT NULL
+    WITH a, e, i ORDER BY e.at DESC, coalesce(e.sequence, -9223372036854775808) DESC, e.event_id DESC LIMIT $limit
+    RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}, type(e)
+"""
+_EDGE: Final = """
+    RETURN elementId(r), type(r), properties(r),
+           elementId(s), [l IN labels(s) WHERE l IN $labels][0], s.key,
+           elementId(t), [l IN labels(t) WHERE l IN $labels][0], t.key
+"""
+_EDGES_AROUND: Final = f"""
+    UNWIND $nodes AS id
+    MATCH (n) WHERE elementId(n) = id
+    MATCH (n)-[r]-() WHERE type(r) <> 'ON'
+    WITH DISTINCT r LIMIT $limit
+    WITH r, startNode(r) AS s, endNode(r) AS t {_EDGE}
+"""
+_EDGES_AMONG: Final = f"""
+    MATCH (s) WHERE elementId(s) IN $nodes
+    MATCH (s)-[r]->(t) WHERE type(r) <> 'ON' AND elementId(t) IN $nodes
+    WITH s, r, t LIMIT $limit {_EDGE}
+"""
+_NODES: Final = """
+    MATCH (n) WHERE elementId(n) IN $nodes
+    RETURN [l IN labels(n) WHERE l IN $labels][0] AS label, n.key AS key, coalesce(n.title, n.name, n.key)
+    ORDER BY label, key
+"""
+
+Record = TypeVar("Record")
+Result = TypeVar("Result")
+_Rows = list[dict[str, Any]]
+
+
+class Neo4jStore:
+    """A graph in a Neo4j 5 or newer; safe to use from several threads and beside other processes."""
+
+    def __init__(self, url: str, driver: neo4j.Driver, database: str) -> None:
+        self._url = redact(url)
+        self._driver = driver
+        self._database = database
+        self._labels: set[str] = set()
+        self._event_types: set[str] = set()
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open the database a URL names: neo4j://user:password@host:7687/database.
+
+        Raises: StoreUrlError if the URL has no host or a wrong port; StoreUnavailableError if nothing answers there,
+            the login is refused, or the server has no such database.
+        """
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port or 7687
+        except ValueError:
+            host, port = None, 0
+        if not host or parts.query or parts.fragment or parts.path.count("/") > 1:
+            raise StoreUrlError(f"{redact(url)!r} names no Neo4j database: write neo4j://user:password@host:7687/neo4j")
+        if ":" in host:
+            host = f"[{host}]"
+        logging.getLogger("neo4j").addHandler(logging.NullHandler())  # what the driver would print, our errors say
+        auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+        try:
+            driver = neo4j.GraphDatabase.driver(
+                f"{parts.scheme}://{host}:{port}",
+                auth=auth,
+                connection_timeout=10,
+                connection_acquisition_timeout=60,
+                max_transaction_retry_time=120,
+                notifications_min_severity="OFF",
+                user_agent="isthmus",
+            )
+        except (DriverError, ValueError) as error:
+            raise StoreUrlError(f"{redact(url)!r} is not a URL that Neo4j's driver takes ({error})") from error
+        store = cls(url, driver, parts.path.strip("/") or "neo4j")
+        try:
+            with store._session() as session:
+                session.run("RETURN 1").consume()
+                store._recall(session)
+        except BaseException:
+            driver.close()
+            raise
+        return store
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def ensure_schema(self) -> None:
+        self._prepare(CORE_LABELS, ())
+
+    def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
+        return self._in_batches(nodes, self._upsert_node_batch)
+
+    def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
+        return self._in_batches(edges, self._upsert_edge_batch)
+
+    def link(self, links: Iterable[Link]) -> WriteCounts:
+        self._prepare(("Account", "User"), ())
+        return self._in_batches(links, lambda batch: self._write(_write_links, batch))
+
+    def labels(self) -> Sequence[str]:
+        return sorted(self.counts().nodes)
+
+    def event_types(self) -> Sequence[str]:
+        return sorted(self._event_types & self.counts().edges.keys())
+
+    def relation_types(self) -> Sequence[str]:
+        return sorted(self.counts().edges.keys() - self._event_types - {"OF"})
+
+    def read_nodes(self, label: str) -> Iterator[pa.RecordBatch]:
+        schema = node_schema(label)
+        if label == "Item":
+            return self._stream(_READ_ITEMS, schema, {"reserved": sorted(ITEM_PROPERTIES)}, _item_columns)
+        if label in CORE_LABELS:
+            query = f"MATCH (n:{label}) RETURN " + ", ".join(f"n.{name}" for name in schema.names)
+            return self._stream(query, schema, {}, list)
+        query = _READ_ENTITIES.format(label=check_label(label))
+        return self._stream(query, schema, {"reserved": sorted(ENTITY_PROPERTIES)}, _entity_columns)
+
+    def read_events(self, type: str) -> Iterator[pa.RecordBatch]:
+        query = _READ_EVENTS.format(type=check_event_type(type))
+        return self._stream(query, EVENT_SCHEMA, {"reserved": sorted(EVENT_PROPERTIES)}, _event_columns)
+
+    def read_links(self) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_LINKS, LINK_SCHEMA, {}, _link_columns)
+
+    def read_relations(self, type: str) -> Iterator[pa.RecordBatch]:
+        query = _READ_RELATIONS.format(type=check_relationship_type(type))
+        return self._stream(query, RELATION_SCHEMA, {"labels": self._known_labels()}, _relation_columns)
+
+    def counts(self) -> Counts:
+        with self._session(neo4j.READ_ACCESS) as session:
+            self._recall(session)
+            types = [row[0] for row in session.run("CALL db.relationshipTypes()") if _is_type(row[0])]
+            return Counts(
+                _positive(session, "MATCH (n:{name}) RETURN count(n)", sorted(self._labels)),
+                _positive(session, "MATCH ()-[r:{name}]->() RETURN count(r)", sorted(set(types) - {"ON"})),
+            )
+
+    def user_of(self, account: AccountKey) -> UserKey | None:
+        rows = self._query("MATCH (:Account {key: $key})-[:OF]->(u:User) RETURN u.key", key=str(account))
+        return stored_key(UserKey, rows[0][0]) if rows else None
+
+    def history(self, user: UserKey, limit: int | None = None) -> Sequence[Event]:
+        most = (1 << 63) - 1 if limit is None else max(limit, 0)
+        rows = self._query(_HISTORY, user=str(user), limit=most, reserved=sorted(EVENT_PROPERTIES))
+        return sorted(map(_event, rows), key=moment)
+
+    def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
+        wanted = [str(key) for key in dict.fromkeys(keys)]
+        rows = self._query(_FIND_ITEMS, keys=wanted, reserved=sorted(ITEM_PROPERTIES))
+        found = {row[0]: _item(row) for row in rows}
+        return [found[key] for key in keys if key in found]
+
+    def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
+        labels = self._known_labels()
+        with self._session(neo4j.READ_ACCESS) as session:
+            return session.execute_read(_neighbourhood, key, hops, limit, labels)
+
+    def delete_relations(self, type: str) -> int:
+        check_relationship_type(type)
+        if type in {"OF", "ON"} or type in self.event_types():
+            raise wrong_type(type)
+        query = f"MATCH ()-[r:{type}]->() WITH r LIMIT $limit DELETE r RETURN count(*)"
+        deleted = 0
+        while count := self._write(_one, query, {"limit": BATCH})[0]:
+            deleted += count
+        return deleted
+
+    def erase(self, user: UserKey) -> ErasureReport:
+        rows = self._query("MATCH (:User {key: $key})<-[:OF]-(a:Account) RETURN a.key ORDER BY a.key", key=str(user))
+        accounts = [stored_key(AccountKey, row[0]) for row in rows]
+        query = """
+            MATCH (a:Account {key: $key})-[r]-() WHERE type(r) <> 'OF'
+            WITH r, r.event_id IS NOT NULL AS event LIMIT $limit DELETE r
+            RETURN count(*), sum(CASE WHEN event THEN 1 ELSE 0 END)
+        """
+        events = 0
+        for account in accounts:
+            while (deleted := self._write(_one, query, {"key": str(account), "limit": BATCH}))[0]:
+                events += deleted[1]
+        self._write(
+            _one,
+            "OPTIONAL MATCH (u:User {key: $key}) OPTIONAL MATCH (u)<-[:OF]-(a:Account) DETACH DELETE a, u "
+            "RETURN count(*)",
+            {"key": str(user)},
+        )
+        return ErasureReport(user, tuple(accounts), events)
+
+    def close(self) -> None:
+        self._driver.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _upsert_node_batch(self, batch: list[Node]) -> WriteCounts:
+        rows: dict[str, _Rows] = {}
+        for node in batch:
+            rows.setdefault(label_of(node.key), []).append(_node_row(node))
+        platforms = {row["properties"]["platform"] for row in rows.get("Item", ())}
+        self._prepare({*rows, *(["Platform"] if platforms else [])}, ())
+        return self._write(_write_nodes, rows, sorted(platforms), len(batch))
+
+    def _upsert_edge_batch(self, batch: list[Edge]) -> WriteCounts:
+        events: dict[str, dict[str, Event]] = {}
+        relations: dict[tuple[str, str, str], list[Relation]] = {}
+        for edge in batch:
+            if isinstance(edge, Event):
+                events.setdefault(edge.type, {}).setdefault(edge.event_id, edge)
+            else:
+                ends = (edge.type, label_of(edge.source), label_of(edge.target))
+                relations.setdefault(ends, []).append(edge)
+        self._check_types(events.keys(), {type for type, _, _ in relations})
+        self._prepare((), events.keys())
+        return self._write(_write_edges, events, relations, len(batch))
+
+    def _check_types(self, events: Collection[str], relations: Collection[str]) -> None:
+        unseen = [type for type in events if type not in self._event_types]
+        for type in relations:
+            if type in {"OF", "ON"} or type in events or type in self._event_types:
+                raise wrong_type(type)
+        if unseen:
+            with self._session(neo4j.READ_ACCESS) as session:
+                self._recall(session)
+                used = _positive(
+                    session,
+                    "MATCH ()-[r:{name}]->() RETURN count(r)",
+                    [type for type in unseen if type not in self._event_types],
+                )
+            if used:
+                raise wrong_type(next(iter(used)))
+
+    def _prepare(self, labels: Collection[str], event_types: Collection[str]) -> None:
+        statements = {
+            ("NODE", label): f"CREATE CONSTRAINT {label}_key IF NOT EXISTS FOR (n:{label}) REQUIRE n.key IS UNIQUE"
+            for label in labels
+            if label not in self._labels
+        } | {
+            ("RELATIONSHIP", type): f"CREATE CONSTRAINT {type}_event_id IF NOT EXISTS "
+            f"FOR ()-[e:{type}]-() REQUIRE e.event_id IS UNIQUE"
+            for type in event_types
+            if type not in self._event_types
+        }
+        if not statements:
+            return
+        with self._session() as session:
+            for statement in statements.values():
+                session.execute_write(_one, statement, {})
+            self._recall(session)
+
+    def _recall(self, session: neo4j.Session) -> None:
+        found = {(kind, name) for kind, name in session.run(_CONSTRAINTS).values()}
+        self._labels = {name for kind, name in found if kind == "NODE" and _is_label(name)}
+        self._event_types = {name for kind, name in found if kind == "RELATIONSHIP" and _is_type(name)}
+
+    def _known_labels(self) -> list[str]:
+        with self._session(neo4j.READ_ACCESS) as session:
+            self._recall(session)
+        return sorted(self._labels)
+
+    def _in_batches(self, records: Iterable[Record], write: Callable[[list[Record]], WriteCounts]) -> WriteCounts:
+        counts = WriteCounts()
+        source = iter(records)
+        while batch := list(islice(source, BATCH)):
+            counts += write(batch)
+        return counts
+
+    def _write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        with self._session() as session:
+            for _ in range(20):
+                try:
+                    return session.execute_write(work, *arguments)
+                except ConstraintError as error:  # another writer was quicker: now its rows can be seen
+                    quicker = error
+            raise quicker
+
+    def _query(self, query: str, **values: Any) -> list[list[Any]]:
+        with self._session(neo4j.READ_ACCESS) as session:
+            return session.execute_read(lambda tx: tx.run(query, values).values())
+
+    def _stream(
+        self,
+        query: str,
+        schema: pa.Schema,
+        values: dict[str, Any],
+        columns: Callable[[list[Sequence[Any]]], list[Sequence[Any]]],
+    ) -> Iterator[pa.RecordBatch]:
+        with self._session(neo4j.READ_ACCESS) as session, session.begin_transaction() as transaction:
+            result = transaction.run(query, values)
+            while records := result.fetch(BATCH):
+                found = columns(list(zip(*records, strict=True)))
+                yield pa.record_batch(
+                    [pa.array(column, type=field.type) for column, field in zip(found, schema, strict=True)],
+                    schema=schema,
+                )
+
+    @contextmanager
+    def _session(self, access: str = neo4j.WRITE_ACCESS) -> Iterator[neo4j.Session]:
+        try:
+            with self._driver.session(database=self._database, default_access_mode=access, fetch_size=BATCH) as session:
+                yield session
+        except AuthError as error:
+            raise StoreUnavailableError(
+                f"{self._url} refused the user or the password: check both in the URL"
+            ) from error
+        except (ServiceUnavailable, SessionExpired, IncompleteCommit) as error:
+            raise StoreUnavailableError(
+                f"{self._url} does not answer ({error}): start it (make neo4j), or check host and port"
+            ) from error
+        except Neo4jError as error:
+            if error.code == "Neo.ClientError.Database.DatabaseNotFound":
+                raise StoreUnavailableError(
+                    f"{self._url} has no database {self._database!r}: give one it has, such as neo4j"
+                ) from error
+            raise StoreError(f"{self._url} refused ({error.code}: {error.message})") from error
+        except DriverError as error:
+            raise StoreError(f"{self._url} cannot be used ({error}): open the store again") from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise RecordError(f"a value cannot be stored ({error}): give integers of 64 bits and valid text") from error
+
+
+def _write_nodes(
+    tx: neo4j.ManagedTransaction, rows: dict[str, _Rows], platforms: list[str], written: int
+) -> WriteCounts:
+    created = 0
+    for label in sorted(rows, key=lambda label: (label != "Platform", label)):
+        if label == "Item":
+            own = [{"key": platform, "properties": {}} for platform in platforms]
+            tx.run(WRITE_NODES.format(label="Platform"), rows=own).consume()
+        query = WRITE_ITEMS if label == "Item" else WRITE_NODES.format(label=label)
+        ordered = sorted(rows[label], key=lambda row: row["key"])  # two writers take their locks in one order
+        created += tx.run(query, rows=ordered).consume().counters.nodes_created
+        if label == "Item":
+            tx.run(WRITE_ON, rows=ordered).consume()
+    return WriteCounts(created, written - created)
+
+
+def _write_edges(
+    tx: neo4j.ManagedTransaction,
+    events: dict[str, dict[str, Event]],
+    relations: dict[tuple[str, str, str], list[Relation]],
+    written: int,
+) -> WriteCounts:
+    created = sum(_write_events(tx, type, events[type]) for type in sorted(events))
+    created += sum(_write_relations(tx, *ends, relations[ends]) for ends in sorted(relations))
+    return WriteCounts(created, written - created)
+
+
+def _write_events(tx: neo4j.ManagedTransaction, type: str, events: dict[str, Event]) -> int:
+    known = {row[0] for row in tx.run(KNOWN_EVENTS.format(type=type), ids=list(events)).values()}
+    new = [event for event in events.values() if event.event_id not in known]
+    if not new:
+        return 0
+    rows = [
+        {
+            "account": str(event.account),
+            "item": str(event.item),
+            **_moment(event.at),
+            "properties": {
+                "event_id": event.event_id,
+                "weight": event.weight,
+                "value": event.value,
+                "sequence": event.sequence,
+                **_encoded(event.context, EVENT_PROPERTIES),
+            },
+        }
+        for event in new
+    ]
+    summary = tx.run(WRITE_EVENTS.format(type=type), rows=rows).consume()
+    if summary.counters.relationships_created != len(new):
+        accounts = _missing(tx, "Account", {str(event.account) for event in new})
+        items = _missing(tx, "Item", {str(event.item) for event in new})
+        first = next(event for event in new if event.account in accounts or event.item in items)
+        raise dangling(f"event {first.event_id}", first.account if first.account in accounts else first.item)
+    return len(new)
+
+
+def _write_relations(
+    tx: neo4j.ManagedTransaction, type: str, source: str, target: str, relations: list[Relation]
+) -> int:
+    rows = [
+        {
+            "source": str(relation.source),
+            "target": str(relation.target),
+            "properties": _encoded(relation.properties, RELATION_PROPERTIES),
+        }
+        for relation in relations
+    ]
+    rows.sort(key=lambda row: (row["source"], row["target"]))
+    result = tx.run(WRITE_RELATIONS.format(type=type, source=source, target=target), rows=rows)
+    found = result.single(strict=True)[0]
+    if found != len(rows):
+        sources = _missing(tx, source, {str(relation.source) for relation in relations})
+        targets = _missing(tx, target, {str(relation.target) for relation in relations})
+        first = next(each for each in relations if each.source in sources or each.target in targets)
+        raise dangling(
+            f"{type} from {first.source} to {first.target}", first.source if first.source in sources else first.target
+        )
+    return result.consume().counters.relationships_created
+
+
+def _write_links(tx: neo4j.ManagedTransaction, links: list[Link]) -> WriteCounts:
+    accounts = sorted({str(link.account) for link in links})
+    found = {row[0]: row for row in tx.run(_CURRENT_LINKS, accounts=accounts).values()}
+    for link in links:
+        if link.account not in found:
+            raise dangling(f"the link to {link.user}", link.account)
+    current = {stored_key(AccountKey, key): _link(row) for key, row in found.items() if row[1] is not None}
+    settled = settle(links, current)
+    changed = settled.changed.values()
+    tx.run(
+        "UNWIND $accounts AS key MATCH (:Account {key: key})-[l:OF]->() DELETE l",
+        accounts=[str(link.account) for link in changed],
+    ).consume()
+    tx.run(
+        "UNWIND $users AS key MERGE (:User {key: key})", users=sorted({str(link.user) for link in changed})
+    ).consume()
+    rows = [
+        {
+            "account": str(link.account),
+            "user": str(link.user),
+            "evidence": link.evidence,
+            **_moment(link.at),
+        }
+        for link in changed
+    ]
+    tx.run(_WRITE_LINKS, rows=rows).consume()
+    tx.run(
+        "UNWIND $users AS key MATCH (u:User {key: key}) WHERE NOT EXISTS { (u)<-[:OF]-() } DELETE u",
+        users=sorted(str(user) for user in settled.left),
+    ).consume()
+    return WriteCounts(settled.created, len(links) - settled.created)
+
+
+def _neighbourhood(tx: neo4j.ManagedTransaction, key: NodeKey, hops: int, limit: int, labels: list[str]) -> Subgraph:
+    start = tx.run(f"MATCH (n:{check_label(label_of(key))} {{key: $key}}) RETURN elementId(n)", key=str(key)).single()
+    if start is None:
+        return Subgraph((), ())
+    edges: dict[str, Event | Relation | Link] = {}
+
+    def collect(query: str, nodes: Collection[str]) -> set[str]:
+        ends: set[str] = set()
+        values = {"nodes": sorted(nodes), "labels": labels, "limit": limit}
+        for id, type, properties, source_id, *source, target_id, target_label, target in tx.run(query, values):
+            if source[0] is None or target_label is None:
+                continue  # a node that is none of ours
+            if id not in edges and len(edges) < limit:
+                edges[id] = _edge(type, (*source, target_label, target), properties)
+            if id in edges:
+                ends |= {source_id, target_id}
+        return ends
+
+    reached = frontier = {start[0]}
+    for _ in range(hops):
+        frontier = collect(_EDGES_AROUND, frontier) - reached
+        reached = reached | frontier
+    collect(_EDGES_AMONG, reached)
+    nodes = tx.run(_NODES, nodes=sorted(reached), labels=labels).values()
+    return Subgraph([(label, text, name) for label, text, name in nodes], list(edges.values()))
+
+
+def _one(tx: neo4j.ManagedTransaction, query: str, values: Mapping[str, Any]) -> Sequence[Any]:
+    rows = tx.run(query, dict(values)).values()
+    return rows[0] if rows else ()
+
+
+def _missing(tx: neo4j.ManagedTransaction, label: str, keys: Collection[str]) -> set[str]:
+    return {row[0] for row in tx.run(_MISSING.format(label=label), keys=list(keys)).values()}
+
+
+def _positive(session: neo4j.Session, query: str, names: Iterable[str]) -> dict[str, int]:
+    counts = Counter({name: session.run(query.format(name=name)).single(strict=True)[0] for name in names})
+    return dict(+counts)
+
+
+def _is_label(name: str) -> bool:
+    with suppress(SchemaError):
+        return bool(check_label(name))
+    return False
+
+
+def _is_type(name: str) -> bool:
+    with suppress(SchemaError):
+        return bool(check_relationship_type(name))
+    return False
+
+
+def _node_row(node: Node) -> dict[str, Any]:
+    key = str(node.key)
+    if isinstance(node, Item):
+        said = {"title": node.title, "text": node.text, "url": node.url}
+        properties = {name: value for name, value in said.items() if value is not None}
+        return {
+            "key": key,
+            **_moment(node.created_at),
+            "properties": {
+                "platform": key.partition(":")[0],
+                **properties,
+                **_encoded(node.attributes, ITEM_PROPERTIES),
+            },
+        }
+    if isinstance(node, Entity):
+        return {"key": key, "properties": {"name": node.name, **_encoded(node.attributes, ENTITY_PROPERTIES)}}
+    return {"key": key, "properties": {"platform": node.key.platform} if isinstance(node.key, AccountKey) else {}}
+
+
+def _moment(at: datetime | None) -> dict[str, int | None]:
+    if at is None:
+        return {"seconds": None, "nanos": None}
+    seconds, micros = divmod((at - EPOCH) // MICROSECOND, 1_000_000)
+    return {"seconds": seconds, "nanos": micros * 1000}
+
+
+def _micros(seconds: int, nanos: int) -> int:
+    return seconds * 1_000_000 + nanos // 1000
+
+
+def _encoded(attributes: Attributes, reserved: Collection[str]) -> dict[str, Scalar | list[str]]:
+    if not attributes:
+        return {}
+    return {f"_{name}" if name.lstrip("_") in reserved else name: value for name, value in plain(attributes).items()}
+
+
+def _decoded(pairs: Iterable[tuple[str, Any]], reserved: Collection[str]) -> dict[str, Any]:
+    return {
+        name[1:] if name[0] == "_" and name.lstrip("_") in reserved else name: value
+        for name, value in pairs
+        if is_kept(value)
+    }
+
+
+def _json(column: Sequence[list[tuple[str, Any]]], reserved: Collection[str]) -> list[str]:
+    return [canonical_json(_decoded(pairs, reserved)) if pairs else "{}" for pairs in column]
+
+
+def _instants(seconds: Sequence[int | None], nanos: Sequence[int | None]) -> list[int | None]:
+    pairs = zip(seconds, nanos, strict=True)
+    return [None if first is None or second is None else _micros(first, second) for first, second in pairs]
+
+
+def _item_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    *said, seconds, nanos, pairs = columns
+    return [*said, _instants(seconds, nanos), _json(pairs, ITEM_PROPERTIES)]
+
+
+def _entity_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    key, name, pairs = columns
+    return [key, name, _json(pairs, ENTITY_PROPERTIES)]
+
+
+def _event_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    event_id, account, item, seconds, nanos, sequence, value, weight, pairs = columns
+    instants = _instants(seconds, nanos)
+    return [event_id, account, item, instants, sequence, value, weight, _json(pairs, EVENT_PROPERTIES)]
+
+
+def _link_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    account, user, evidence, seconds, nanos = columns
+    return [account, user, evidence, _instants(seconds, nanos)]
+
+
+def _relation_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    return [*columns[:4], _json(columns[4], RELATION_PROPERTIES)]
+
+
+def _event(row: Sequence[Any]) -> Event:
+    event_id, account, item, seconds, nanos, sequence, value, weight, pairs, type = row
+    return Event(
+        event_id,
+        type,
+        stored_key(AccountKey, account),
+        stored_key(ItemKey, item),
+        instant(_micros(seconds, nanos)),
+        weight,
+        value,
+        sequence,
+        _decoded(pairs, EVENT_PROPERTIES),
+    )
+
+
+def _item(row: Sequence[Any]) -> Item:
+    key, _, title, text, url, seconds, nanos, pairs = row
+    created_at = None if seconds is None else instant(_micros(seconds, nanos))
+    return Item(stored_key(ItemKey, key), title, text, url, created_at, _decoded(pairs, ITEM_PROPERTIES))
+
+
+def _link(row: Sequence[Any]) -> Link:
+    account, user, evidence, seconds, nanos = row
+    at = None if seconds is None else instant(_micros(seconds, nanos))
+    return Link(stored_key(AccountKey, account), stored_key(UserKey, user), evidence, at)
+
+
+def _edge(type: str, ends: Sequence[str], properties: dict[str, Any]) -> Event | Relation | Link:
+    if type != "OF" and "event_id" not in properties:
+        return stored_relation(type, ends, _decoded(properties.items(), RELATION_PROPERTIES))
+    at = properties.get("at")
+    seconds, nanos = (None, None) if at is None else divmod((at.to_native() - EPOCH) // MICROSECOND * 1000, 10**9)
+    if type == "OF":
+        return _link((ends[1], ends[3], properties["evidence"], seconds, nanos))
+    own = [properties.get(name) for name in ("sequence", "value", "weight")]
+    context = [(name, value) for name, value in properties.items() if name not in EVENT_PROPERTIES]
+    return _event((properties["event_id"], ends[1], ends[3], seconds, nanos, *own, context, type))

@@ -1,0 +1,101 @@
+"""Stored: what both stores do alike with records on their way in and out.
+
+Instants are counted in microseconds since 1970; keys that come out are taken at their word, since they were checked on
+their way in; attributes are held to what both stores can keep.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from graph.errors import RecordError, SchemaError, StoreError
+from graph.keys import AccountKey, EntityKey, ItemKey, PlatformKey, UserKey
+from graph.records import Attributes, Event, Relation, Scalar
+from graph.schema import CORE_LABELS, check_label
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+KeyT = TypeVar("KeyT", PlatformKey, ItemKey, AccountKey, UserKey, EntityKey)
+
+
+def instant(micros: int) -> datetime:
+    """The instant that many microseconds after 1970 began, UTC."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def moment(event: Event) -> tuple[datetime, float, str]:
+    """What a history is ordered by: when, the source's own order (none comes first), the event's id."""
+    return event.at, -math.inf if event.sequence is None else event.sequence, event.event_id
+
+
+def stored_key(kind: type[KeyT], text: str) -> KeyT:
+    """A key that a store held."""
+    return str.__new__(kind, text)
+
+
+def stored_relation(type: str, ends: Sequence[str], properties: Mapping[str, Any]) -> Relation:
+    """A relation that a store held; `ends` are source label, source, target label, target."""
+    source_label, source, target_label, target = ends
+    return Relation(type, _end(source_label, source), _end(target_label, target), properties)
+
+
+def _end(label: str, text: str) -> ItemKey | AccountKey | EntityKey:
+    if label == "Item":
+        return stored_key(ItemKey, text)
+    if label == "Account":
+        return stored_key(AccountKey, text)
+    return stored_key(EntityKey, text)
+
+
+def label_of(key: PlatformKey | ItemKey | AccountKey | UserKey | EntityKey) -> str:
+    """The label of a key's node; raises SchemaError where an entity's would be one of the core."""
+    return _entity_label(key.kind) if isinstance(key, EntityKey) else key.label
+
+
+@cache
+def _entity_label(kind: str) -> str:
+    label = check_label(stored_key(EntityKey, f"{kind}:").label)
+    if label in CORE_LABELS:
+        raise SchemaError(f"entities of the kind {kind!r} would get the label {label}, which is not theirs: rename it")
+    return label
+
+
+def plain(attributes: Attributes) -> dict[str, Scalar | list[str]]:
+    """Attributes as both stores keep them; raises RecordError for a name or value that one of them cannot keep."""
+    for name, value in attributes.items():
+        if not name or "\0" in name:
+            raise RecordError(f"{name!r} is not an attribute's name: give at least one character, none of them NUL")
+        if not is_kept(value):
+            raise RecordError(
+                f"the attribute {name} is {value!r}: give text, a finite number, an integer of 64 bits, true or false, "
+                "or a list of texts"
+            )
+    return {name: value if isinstance(value, str | int | float) else list(value) for name, value in attributes.items()}
+
+
+def is_kept(value: object) -> bool:
+    """Whether a value can be an attribute's."""
+    match value:
+        case str() | bool():
+            return True
+        case int():
+            return -(1 << 63) <= value < 1 << 63
+        case float():
+            return math.isfinite(value)
+        case list() | tuple():
+            return all(isinstance(part, str) for part in value)
+        case _:
+            return False
+
+
+def dangling(what: str, key: str) -> StoreError:
+    """The error of an edge whose end is not in the store."""
+    return StoreError(f"{what} needs {key}, which is not in the store: write its node first; nothing was written")
+
+
+def wrong_type(type: str) -> SchemaError:
+    """The error of a relationship type that is used for events and for something else."""
+    return SchemaError(f"{type} is used for events or for relations, not for both: give one of them another type")
