@@ -168,7 +168,7 @@ class HistoryEncoder(nn.Module):
         hidden, weights, vectors = self._attend(vectors, batch, platform)
         value = self._heads(self.value(vectors) * (1 + self.value_gate(hidden)))
         pooled = self.output((weights @ value).transpose(1, 2).flatten(2)) + self.newest(vectors)
-        gated = pooled * (1 + self.output_gate(hidden))
+        gated: Tensor = pooled * (1 + self.output_gate(hidden))
         return F.rms_norm(gated, gated.shape[-1:]) * self.scale
 
     def parts(self, vectors: Tensor, batch: EventBatch, platform: Tensor) -> Tensor:
@@ -184,7 +184,8 @@ class HistoryEncoder(nn.Module):
         total = parts.sum(dim=1, keepdim=True)
         norm = total.square().mean(dim=-1, keepdim=True).add(torch.finfo(total.dtype).eps).rsqrt()
         inside = torch.arange(vectors.shape[1], device=vectors.device) < batch.length.unsqueeze(1)
-        return parts * norm * self.scale * inside.unsqueeze(-1)
+        scaled: Tensor = parts * norm * self.scale * inside.unsqueeze(-1)
+        return scaled
 
     def _attend(self, vectors: Tensor, batch: EventBatch, platform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         length = vectors.shape[1]
@@ -202,7 +203,7 @@ class HistoryEncoder(nn.Module):
         return hidden, weights, self.dropout(vectors)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
 
 
 class _Block(nn.Module):
@@ -222,7 +223,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D], with an additive attention bias [H, L, L]."""
         query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            part.reshape(*part.shape[:-1], self.heads, -1).transpose(1, 2)
             for part in self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
         )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.unsqueeze(0))
@@ -244,6 +245,7 @@ class Encoder(nn.Module):
         warm: Tensor,
         item_platform: Tensor,
         relations: Sequence[str],
+        *,
         num_event_types: int,
         num_platforms: int,
         config: EncoderConfig,

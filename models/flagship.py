@@ -50,7 +50,7 @@ class Flagship:
                 name: part.numpy(force=True)
                 for name, part in encoder.items.parts(encoder.text, encoder.warm, graph).items()
             }
-            vectors = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+            vectors: NDArray[np.float32] = np.asarray(sum(parts.values()), dtype=np.float32)
         return cls(
             encoder.history.cpu(),
             encoder.adapter.detach().cpu(),

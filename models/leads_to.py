@@ -33,10 +33,9 @@ class LeadsTo:
             raise ValueError(f"keep is {keep}: give at least 1 weight a line, such as 200")
         num_items = len(interactions.items)
         model = EASE.fit(interactions, ridge=ridge)
-        touched = np.unique(positive_matrix(interactions).indices)
-        lines: list[NDArray[np.int64]] = []
-        columns: list[NDArray[np.int64]] = []
-        values: list[NDArray[np.float32]] = []
+        touched = np.unique(positive_matrix(interactions).indices).astype(np.int64)
+        lines, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        values = [np.zeros(0, np.float32)]
         for start in range(0, len(touched), _BLOCK):
             rows = touched[start : start + _BLOCK]
             block = model.weights(rows)
@@ -48,9 +47,13 @@ class LeadsTo:
             lines.append(rows[line])
             columns.append(best[line, place])
             values.append(weights[line, place])
-        coordinates = (np.concatenate(lines), np.concatenate(columns)) if lines else ([], [])
-        data = np.concatenate(values) if values else np.zeros(0, dtype=np.float32)
-        return cls(csr_array((data, coordinates), shape=(num_items, num_items), dtype=np.float32))
+        coordinates = (np.concatenate(lines), np.concatenate(columns))
+        return cls(csr_array((np.concatenate(values), coordinates), shape=(num_items, num_items)))
+
+    @classmethod
+    def empty(cls, num_items: int) -> Self:
+        """No weights at all."""
+        return cls(csr_array((num_items, num_items), dtype=np.float32))  # type: ignore[arg-type]
 
     def with_query(self, decay: float, scale: float) -> "LeadsTo":
         """The same weights under another decay and scale."""

@@ -26,10 +26,9 @@ class Adjacency:
     """The same of the transposed matrix."""
 
     @classmethod
-    def from_scipy(cls, matrix: sp.spmatrix | sp.sparray) -> "Adjacency":
-        """Take over a scipy matrix of any sparse format."""
-        rows = sp.csr_matrix(matrix, dtype=np.float32)
-        return cls(_compressed(rows), _compressed(sp.csr_matrix(rows.T)))
+    def from_scipy(cls, matrix: sp.csr_matrix) -> "Adjacency":
+        """Take over a scipy matrix."""
+        return cls(_compressed(matrix), _compressed(sp.csr_matrix(matrix.T)))
 
     @property
     def num_edges(self) -> int:

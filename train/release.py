@@ -1,0 +1,120 @@
+"""Release: the best weights become a bundle, and what the model learned goes back into the graph."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graph.keys import ItemKey
+from graph.records import Attributes, Relation
+from graph.snapshot import Snapshot, read_snapshot
+from graph.store import Store
+from models.bundle import Catalogue, write_bundle
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from train.blend import Blend, choose_blend
+from train.data import item_side, whole
+from train.loop import Inputs, LoopConfig, Prepared, best_encoder, prepare
+from train.run import TrainingResult
+
+RIDGE = 300.0
+"""EASE's, for the sparse part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model that knows the training part alone: what evaluation may look at."""
+
+    flagship: Flagship
+    prepared: Prepared
+    blend: Blend
+
+
+def assemble(inputs: Inputs, config: LoopConfig, checkpoint: Path) -> Trained:
+    """The flagship of a checkpoint's best epoch, with a sparse part fitted on the training part."""
+    prepared = prepare(inputs, config)
+    encoder = best_encoder(checkpoint, prepared, config)
+    leads_to = LeadsTo.fit(prepared.split.train, ridge=RIDGE)
+    dense = Flagship.from_encoder(encoder, prepared.items.graph, leads_to)
+    blend = choose_blend(dense, leads_to, prepared.split, config.seed)
+    return Trained(replace(dense, leads_to=leads_to.with_query(blend.decay, blend.scale)), prepared, blend)
+
+
+def release(
+    inputs: Inputs, config: LoopConfig, result: TrainingResult, bundles: Path, store: Store | None = None
+) -> Path:
+    """Write a bundle that knows all events of the snapshot, and LEADS_TO relations into the store.
+
+    The weights are those of training; the graph around the items and the sparse part are made again from all events,
+    validation and test included: that is what a user gets. Figures in the manifest are validation figures from before.
+
+    Args:
+        store: where LEADS_TO goes; None leaves the graph as it is.
+    Returns: the bundle's folder.
+    """
+    trained = assemble(inputs, config, result.checkpoint)
+    snapshot = read_snapshot(inputs.snapshot)
+    events = whole(trained.prepared.split)
+    items = item_side(snapshot, events, inputs.vectors)
+    encoder = best_encoder(result.checkpoint, trained.prepared, config)
+    blend = trained.blend
+    leads_to = LeadsTo.fit(events, ridge=RIDGE).with_query(blend.decay, blend.scale)
+    graph = {name: items.graph[name] for name in trained.prepared.items.graph}
+    flagship = Flagship.from_encoder(encoder, graph, leads_to)
+    catalogue = Catalogue(
+        events.items,
+        [events.platforms[number] for number in events.item_platform],
+        *(snapshot.items[name].to_pylist() for name in ("title", "url")),
+    )
+    facts: dict[str, Any] = {
+        "snapshot": snapshot.id,
+        "text_model": inputs.vectors.name,
+        "training": asdict(config),
+        "epochs": result.epochs,
+        "validation": {"ndcg@10": result.best, "blend": asdict(blend)},
+        "event_weights": _event_weights(snapshot),
+    }
+    path = write_bundle(
+        bundles,
+        flagship,
+        catalogue,
+        config.encoder,
+        event_types=events.event_types,
+        platforms=events.platforms,
+        knowledge=items.knowledge,
+        facts=facts,
+    )
+    if store is not None:
+        write_leads_to(store, leads_to, events.items.keys, model=path.name)
+    return path
+
+
+def write_leads_to(store: Store, leads_to: LeadsTo, keys: Any, model: str, keep: int = 5) -> int:
+    """Replace the LEADS_TO relations of a store by the largest positive weights of each item; returns how many."""
+    store.delete_relations("LEADS_TO")
+    counts = store.upsert_edges(_strongest(leads_to, keys, model, keep))
+    return counts.created + counts.existing
+
+
+def _strongest(leads_to: LeadsTo, keys: Any, model: str, keep: int) -> Iterator[Relation]:
+    weights = leads_to.weights
+    parsed = [ItemKey.parse(key) for key in keys]
+    for row in range(len(parsed)):
+        line = slice(weights.indptr[row], weights.indptr[row + 1])
+        values, columns = weights.data[line], weights.indices[line]
+        for place in np.argsort(-values)[:keep].tolist():
+            if values[place] > 0:
+                properties: Attributes = {"weight": round(float(values[place]), 6), "model": model}
+                yield Relation("LEADS_TO", parsed[row], parsed[int(columns[place])], properties)
+
+
+def _event_weights(snapshot: Snapshot) -> dict[str, float]:
+    """The largest weight that the graph's events of each type have, so that serving weighs new ones alike."""
+    events = snapshot.interactions()
+    found = {}
+    for number, name in enumerate(events.event_types):
+        weights = events.weight[events.type == number]
+        found[name] = float(weights[np.argmax(np.abs(weights))])
+    return found
