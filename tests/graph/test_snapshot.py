@@ -315,6 +315,15 @@ def test_events_of_one_instant_are_ordered_by_sequence_none_first_then_by_id(sto
     assert [interactions.items.keys[item][-1] for item in interactions.item] == ["3", "2", "4", "5", "1"]
 
 
+def test_events_of_one_instant_on_two_accounts_are_ordered_by_id(store: Store, tmp_path: Path):
+    second = AccountKey("books", "alice")
+    store.upsert_nodes([Account(second), Item(ItemKey("films", "2"))])
+    store.link([Link(account, UserKey("one"), "mail") for account in (ALICE, second)])
+    store.upsert_edges([event(1, day(1)), event(2, day(1), account=second, item=ItemKey("films", "2"))])
+    interactions = write_snapshot(store, tmp_path).interactions()
+    assert [interactions.items.keys[item] for item in interactions.item] == ["films:1", "films:2"]
+
+
 def test_instants_before_1970_are_rounded_down(store: Store, tmp_path: Path):
     store.upsert_edges([event(1, datetime(1969, 12, 31, 23, 59, 58, 500_000, tzinfo=UTC))])
     assert write_snapshot(store, tmp_path).interactions().at.tolist() == [-2]
