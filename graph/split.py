@@ -69,6 +69,37 @@ def random_per_user(interactions: Interactions, ratios: Sequence[float] = (0.8, 
     return _parts(interactions, (position >= training).astype(np.int64) + (position >= training + validation))
 
 
+def newcomers(interactions: Interactions, *, seed: int, share: float = 0.1) -> Split:
+    """Leave-one-out, but a share of people is new on each platform: all that they did there is test, the rest training.
+
+    They are drawn from those with five events or more on every platform, others on each. What they did elsewhere may be
+    later than the test's events, so this tells what one platform's events are worth on another, not what comes next.
+
+    Raises: SplitError if the share is not above 0 and below one platform's part of all, or draws nobody.
+    """
+    platforms = range(len(interactions.platforms))
+    if not 0 < share * len(platforms) < 1:
+        raise SplitError(f"share is {share} on each of {len(platforms)} platforms: give more than 0, together below 1")
+    counts = np.zeros((len(interactions.users), len(platforms)), np.int64)
+    np.add.at(counts, (interactions.user, interactions.platform), 1)
+    known = np.flatnonzero((counts >= 5).all(axis=1))
+    size = int(len(known) * share)
+    if not size:
+        raise SplitError(
+            f"{len(known)} people have 5 events on each of {len(platforms)} platforms, a share of {share} is nobody: "
+            "ingest longer histories or give a larger share"
+        )
+    drawn = np.random.default_rng(seed).permutation(known)
+    count, position = _positions(interactions)
+    left = count - position
+    at_home = ~np.isin(interactions.user, drawn[: size * len(platforms)])
+    part = np.where(at_home & (count >= 3) & (left <= 2), 3 - left, 0)
+    for platform in platforms:
+        people = drawn[platform * size : (platform + 1) * size]
+        part[np.isin(interactions.user, people) & (interactions.platform == platform)] = 2
+    return _parts(interactions, part)
+
+
 def temporal(interactions: Interactions, validation_from: datetime, test_from: datetime) -> Split:
     """Training before `validation_from`, validation before `test_from`, test from there on, for everybody alike.
 

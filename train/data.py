@@ -13,13 +13,13 @@ from torch import Tensor
 from graph.hetero import hetero_data
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
-from graph.split import Split, leave_one_out, random_per_user
+from graph.split import Split, leave_one_out, newcomers, random_per_user
 from graph.vectors import read_vectors
 from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_buckets
 from models.explain import Knowledge
 from models.relations import item_relations, shared_entities
 
-SplitName = Literal["leave_one_out", "random_per_user"]
+SplitName = Literal["leave_one_out", "random_per_user", "newcomers"]
 
 
 def split_by(name: SplitName, interactions: Interactions, seed: int) -> Split:
@@ -28,6 +28,8 @@ def split_by(name: SplitName, interactions: Interactions, seed: int) -> Split:
     Raises: SplitError.
     """
     wanted = interactions.where(interactions.weight > 0)
+    if name == "newcomers":
+        return newcomers(wanted, seed=seed)
     return leave_one_out(wanted) if name == "leave_one_out" else random_per_user(wanted, seed=seed)
 
 

@@ -1,5 +1,6 @@
 """Parts that add up, and nothing that training should not have seen."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from graph.errors import SplitError
 from graph.interactions import Interactions
 from graph.snapshot import Snapshot
-from graph.split import Split, leave_one_out, random_per_user, temporal
+from graph.split import Split, leave_one_out, newcomers, random_per_user, temporal
 from graph.vocabulary import Vocabulary
 from tests.planted import people, person
 
@@ -206,3 +207,44 @@ def test_a_newcomer_to_training_still_has_a_row(planted_snapshot: Snapshot):
     assert (split.train.user == newcomer).sum() == 0
     assert (split.test.user == newcomer).sum() == 3
     assert len(split.train.histories(np.array([newcomer])).item) == 0
+
+
+def on_two_platforms(whole: Interactions) -> Interactions:
+    """Every second item of the whole is on the platform "books"."""
+    return replace(whole, platforms=("films", "books"), item_platform=np.arange(len(whole.items)) % 2)
+
+
+def test_newcomers_are_new_on_one_platform_and_everybody_else_is_left_one_out():
+    whole = on_two_platforms(interactions([(user, at) for user in range(4) for at in range(10)] + [(4, 0), (4, 1)]))
+    split = newcomers(whole, seed=0, share=0.25)
+    assert_parts_add_up(split, whole)
+    new = set()
+    for user in range(4):
+        tested = split.test.where(split.test.user == user)
+        platforms = set(tested.platform.tolist())
+        if len(tested) == 1:
+            assert tested.at.tolist() == [9]
+            assert split.validation.at[split.validation.user == user].tolist() == [8]
+        else:
+            assert len(tested) == 5
+            assert len(platforms) == 1
+            assert not (split.validation.user == user).any()
+            assert set(split.train.platform[split.train.user == user].tolist()).isdisjoint(platforms)
+            new |= platforms
+    assert new == {0, 1}, "one of four people is new on each platform"
+    assert len(split.train.at[split.train.user == 4]) == 2, "short histories are training only"
+
+
+def test_the_same_seed_draws_the_same_newcomers():
+    whole = on_two_platforms(interactions([(user, at) for user in range(5) for at in range(10)]))
+    drawn = [newcomers(whole, seed=seed, share=0.2).test.item.tolist() for seed in (1, 1, 2, 3, 4)]
+    assert drawn[0] == drawn[1]
+    assert any(other != drawn[0] for other in drawn[2:])
+
+
+def test_a_share_that_draws_nobody_or_everybody_is_refused():
+    whole = on_two_platforms(interactions([(user, at) for user in range(4) for at in range(10)]))
+    with pytest.raises(SplitError, match=r"4 people .* a share of 0\.1 is nobody"):
+        newcomers(whole, seed=0)
+    with pytest.raises(SplitError, match=r"share is 0\.5"):
+        newcomers(whole, seed=0, share=0.5)
