@@ -47,17 +47,23 @@ _T = TypeVar("_T")
 
 @dataclass
 class Service:
-    """What the routes use. Setting `recommender` swaps the bundle: a request ends with the one it began with."""
+    """What the routes use."""
 
-    recommender: Recommender
     live: Live
     outbox: Outbox
     pseudonyms: Pseudonyms
     metrics: Metrics
+    recommender: Recommender = field(init=False)
+    """Setting it swaps the bundle: a request ends with the one it began with."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
     """For the outbox. Ranking stays on the event loop."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a bundle to answer from."""
+        return hasattr(self, "recommender")
 
     async def past(self, person: UserKey | AccountKey) -> Past:
         """What a person did."""
@@ -99,8 +105,8 @@ class _RecommendationParameters(_ListParameters):
     explain: bool = True
 
 
-def create_app(service: Service) -> FastAPI:
-    """The application over `service`, whose owner closes it."""
+def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
+    """The application over `service`, whose owner closes it; see `Edge` for `shows_request_id`."""
     app = FastAPI(
         title="Isthmus",
         version="1",
@@ -108,7 +114,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Edge, metrics=service.metrics)
+    app.add_middleware(Edge, metrics=service.metrics, shows_request_id=shows_request_id)
     answer_with_problems(app)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
 

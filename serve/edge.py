@@ -29,9 +29,14 @@ _LOG = logging.getLogger("isthmus.serve")
 class Edge:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, shows_request_id: bool = True) -> None:
+        """
+        Args:
+            shows_request_id: whether answers get an X-Request-ID from here; Ray Serve's server adds one itself.
+        """
         self._app = app
         self._metrics = metrics
+        self._shows_request_id = shows_request_id
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,7 +52,8 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                if self._shows_request_id:
+                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         self._in_flight += 1

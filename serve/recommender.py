@@ -12,7 +12,8 @@ from graph.schema import DEFAULT_EVENT_WEIGHTS
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from models.ranker import Explanation, Ranked, Ranker
+    from models.explain import Explanation
+    from models.ranker import Ranked, Ranker
 
 MAX_PATHS: Final = 8
 """Paths shown for one item; the smaller ones beyond are summed up in one more."""

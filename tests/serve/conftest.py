@@ -32,7 +32,8 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 @pytest.fixture
 def service(recommender: Recommender, outbox: Outbox, planted_store: Store) -> Iterator[Service]:
     gate = StoreGate(lambda: open_store(planted_store.url))
-    service = Service(recommender, Live(outbox, gate), outbox, PSEUDONYMS, Metrics())
+    service = Service(Live(outbox, gate), outbox, PSEUDONYMS, Metrics())
+    service.recommender = recommender
     yield service
     service.close()
     gate.close()

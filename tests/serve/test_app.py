@@ -459,7 +459,8 @@ def test_what_http_acknowledged_survives_kill_9(tmp_path: Path):
 
         outbox = Outbox(Path(sys.argv[1]) / "outbox.db")
         live = Live(outbox, StoreGate(lambda: open_store(f"sqlite:///{sys.argv[1]}/graph.db")))
-        service = Service(taste_recommender(), live, outbox, PSEUDONYMS, Metrics())
+        service = Service(live, outbox, PSEUDONYMS, Metrics())
+        service.recommender = taste_recommender()
         uvicorn.run(create_app(service), fd=int(sys.argv[2]), log_level="critical")
         """
     )

