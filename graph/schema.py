@@ -6,6 +6,7 @@ become labels and relationship types, which a query cannot pass as parameters.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import pyarrow as pa
@@ -105,6 +106,7 @@ def check_relationship_type(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1024)
 def check_event_type(name: str) -> str:
     """Return `name` if it can be an event's relationship type; raises SchemaError."""
     if check_relationship_type(name) in STRUCTURAL_TYPES:

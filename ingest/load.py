@@ -75,6 +75,8 @@ def ingest(
         return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
 
 
+_UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier one names"
+
 RecordT = TypeVar("RecordT")
 KeyT = TypeVar("KeyT", bound=str)
 
@@ -201,10 +203,8 @@ class _Run:
 
     def _write_events(self, events: list[Event]) -> "_Written":
         absent = self._absent([event.item for event in events])
-        reason = "is an item that no items file of this run or an earlier one names"
-        refused = [
-            (at, Rejected("item", event.item, reason)) for at, event in enumerate(events) if event.item in absent
-        ]
+        unknown = [at for at, event in enumerate(events) if event.item in absent] if absent else []
+        refused = [(at, Rejected("item", events[at].item, _UNKNOWN_ITEM)) for at in unknown]
         if refused:
             events = [event for event in events if event.item not in absent]
         self._people.write_seen(event.account for event in events)
@@ -219,7 +219,7 @@ class _Run:
             accepted = duplicates = 0
             for at, (entity, item) in enumerate(pairs):
                 if item in absent:
-                    refused.append((at, Rejected("item", item, "is an item that no items file names")))
+                    refused.append((at, Rejected("item", item, _UNKNOWN_ITEM)))
                 elif links.get(entity, item) != item:
                     refused.append((at, Rejected("entity", entity, f"is {links[entity]} by an earlier row")))
                 elif entity in links:

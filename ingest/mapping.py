@@ -34,6 +34,7 @@ Format = Literal["csv", "tsv", "jsonl", "parquet"]
 
 _COLUMN: Final = "names a column"
 Column = Annotated[str, Field(min_length=1), _COLUMN]
+MaybeColumn = Annotated[Annotated[str, Field(min_length=1)] | None, _COLUMN]
 Columns = Annotated[dict[str, str], _COLUMN]
 """Property name → column."""
 
@@ -66,7 +67,7 @@ class PlatformRule(_Part):
     short = "name"
 
     name: str | None = None
-    column: Column | None = None
+    column: MaybeColumn = None
     names: dict[str, str] = {}
     """Column's value → platform; any other value is lower-cased, with - for spaces."""
 
@@ -147,9 +148,9 @@ class Items(Section):
     """The platform's catalogue."""
 
     id: Column
-    title: Column | None = None
-    text: Column | None = None
-    url: Column | None = None
+    title: MaybeColumn = None
+    text: MaybeColumn = None
+    url: MaybeColumn = None
     created_at: Instant | None = None
     attributes: Columns = {}
     entities: tuple[EntityRule, ...] = ()
@@ -166,7 +167,7 @@ class Identities(Section):
 
     person: Column
     account: Column
-    platform: Column | None = None
+    platform: MaybeColumn = None
     """The column of the account's platform; the mapping's own platform when left out."""
 
 
@@ -197,7 +198,7 @@ class TypeRule(_Part):
 
     as_: str | None = Field(default=None, alias="as")
     weight: float | None = None
-    column: Column | None = None
+    column: MaybeColumn = None
     values: dict[str, EventType] = {}
 
     @model_validator(mode="after")
@@ -244,9 +245,9 @@ class Events(Section):
     type: TypeRule
     at: Instant | None = None
     """Left out where the source knows no times: every event is then at 1970-01-01, ordered by `sequence`."""
-    id: Column | None = None
+    id: MaybeColumn = None
     """The source's own id of the event; a hash of account, item, type, time and sequence when left out."""
-    sequence: Column | None = None
+    sequence: MaybeColumn = None
     """Whole numbers that order a person's events where instants tie."""
     value: ValueRule | None = None
     context: Columns = {}
@@ -463,12 +464,14 @@ def _explain(path: Path, root: yaml.Node, error: ValidationError) -> str:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, which YAML would let the second win."""
+    """A SafeLoader whose keys are texts as written (1 and yes too), each given once: YAML would let the second win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
+        found: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is a list or a mapping", problem_mark=key.start_mark)
+            if key.value in found:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+            found[key.value] = self.construct_object(value, deep=True)
+        return found

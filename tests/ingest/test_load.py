@@ -1,0 +1,309 @@
+"""Ingest: files into the store, nothing twice, nothing lost, nothing raw."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from graph.keys import ItemKey, Pseudonyms, lone_user
+from graph.store import Store, checksum, open_store
+from ingest.errors import MappingError, SourceError
+from ingest.load import ingest
+from ingest.mapping import Mapping, read_mapping
+from ingest.report import IngestReport
+
+PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
+
+SHOP = """\
+platform: shop
+items:
+  file: shop/items.csv
+  id: item
+  title: title
+  entities: [{column: tags, separator: "|", kind: tag, relation: TAGGED}]
+identities: {file: identities.csv, person: person, platform: platform, account: account}
+events:
+  file: shop/events-*.csv
+  account: account
+  item: item
+  type: {column: kind, values: {buy: PURCHASED, look: VIEWED}}
+  at: {column: at, format: seconds}
+"""
+VIDEO = """\
+platform: video
+items: {file: video.jsonl, id: id, title: name}
+identities: {file: identities.csv, person: person, platform: platform, account: account}
+"""
+
+FILES = {
+    "shop/items.csv": "item,title,tags\n1,Tent,outdoor|summer\n2,Stove,outdoor\n3,Mug,\n",
+    "shop/events-1.csv": "account,item,kind,at\nraw-ann,1,buy,10\nraw-ann,2,look,20\n",
+    "shop/events-2.csv": "account,item,kind,at\nraw-bob,1,buy,30\nraw-ann,1,buy,10\n",
+    "video.jsonl": '{"id": "v1", "name": "Camping"}\n',
+    "identities.csv": "person,platform,account\nraw-p,shop,raw-ann\nraw-p,video,raw-anna\n",
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
+        yield store
+
+
+def mapping(data: Path, text: str = SHOP) -> Mapping:
+    path = data.parent / f"{abs(hash(text))}.yaml"
+    path.write_text(text)
+    return read_mapping(path)
+
+
+def run(store: Store, data: Path, *mappings: Mapping) -> IngestReport:
+    return ingest(mappings or [mapping(data)], store, PSEUDONYMS, data.parent / "var", data=data)
+
+
+def quarantined(report: IngestReport) -> list[dict[str, object]]:
+    assert report.quarantine is not None
+    return [json.loads(line) for line in report.quarantine.read_text().splitlines()]
+
+
+def test_two_platforms_meet_in_one_person(store: Store, data: Path) -> None:
+    report = run(store, data, mapping(data), mapping(data, VIDEO))
+    user = PSEUDONYMS.user("raw-p")
+    assert store.user_of(PSEUDONYMS.account("shop", "raw-ann")) == user
+    assert store.user_of(PSEUDONYMS.account("video", "raw-anna")) == user
+    bob = PSEUDONYMS.account("shop", "raw-bob")
+    assert store.user_of(bob) == lone_user(bob)
+    assert store.counts().nodes == {"Account": 3, "Item": 4, "Platform": 2, "Tag": 2, "User": 2}
+    assert store.counts().edges == {"PURCHASED": 2, "VIEWED": 1, "TAGGED": 3, "OF": 3}
+    assert [(event.item, event.type) for event in store.history(user)] == [
+        ("shop:1", "PURCHASED"),
+        ("shop:2", "VIEWED"),
+    ]
+    assert [(f.file, f.read, f.accepted, f.duplicates, f.rejected) for f in report.files] == [
+        ("identities.csv", 2, 2, 0, 0),
+        ("shop/items.csv", 3, 3, 0, 0),
+        ("video.jsonl", 1, 1, 0, 0),
+        ("shop/events-1.csv", 2, 2, 0, 0),
+        ("shop/events-2.csv", 2, 1, 1, 0),
+    ]
+    assert report.quarantine is None
+
+
+def test_a_second_run_changes_nothing_and_counts_duplicates(store: Store, data: Path) -> None:
+    first = run(store, data)
+    before = checksum(store)
+    second = run(store, data)
+    assert checksum(store) == before
+    assert (second.total.accepted, second.total.duplicates) == (0, first.total.read)
+
+
+def test_the_order_of_the_mappings_does_not_matter(tmp_path: Path, data: Path) -> None:
+    sums = []
+    for number, texts in enumerate([(SHOP, VIDEO), (VIDEO, SHOP)]):
+        with open_store(f"sqlite:///{tmp_path / f'{number}.db'}") as store:
+            for text in texts:
+                run(store, data, mapping(data, text))
+            sums.append(checksum(store))
+    assert sums[0] == sums[1]
+
+
+def test_evidence_that_comes_later_joins_an_account_that_was_alone(store: Store, data: Path) -> None:
+    alone = "\n".join(line for line in SHOP.splitlines() if not line.startswith("identities"))
+    run(store, data, mapping(data, alone))
+    ann = PSEUDONYMS.account("shop", "raw-ann")
+    assert store.user_of(ann) == lone_user(ann)
+    run(store, data)
+    assert store.user_of(ann) == PSEUDONYMS.user("raw-p")
+    run(store, data, mapping(data, alone))
+    assert store.user_of(ann) == PSEUDONYMS.user("raw-p")
+
+
+def test_bad_rows_are_set_aside_with_line_and_reason_and_without_identities(store: Store, data: Path) -> None:
+    (data / "shop/events-1.csv").write_text(
+        "account,item,kind,at,mail\n"
+        "raw-ann,1,buy,10,ann@example.org\n"
+        "raw-ann,9,buy,10,ann@example.org\n"
+        "raw-ann,1,steal,10,ann@example.org\n"
+        ",1,buy,10,ann@example.org\n"
+        "raw-ann,1,buy\n"
+    )
+    (data / "identities.csv").write_text(
+        "person,platform,account\nraw-p,shop,raw-ann\nraw-q,shop,raw-ann\nraw-p,shop,raw-ann\n"
+    )
+    report = run(store, data)
+    total = report.total
+    assert (total.read, total.accepted, total.duplicates, total.rejected) == (13, 6, 2, 5)
+    assert [(row["file"], row["line"], row["field"], row["reason"], row["row"]) for row in quarantined(report)] == [
+        (str(data / "identities.csv"), 3, "account", "belongs to another person by an earlier row", {}),
+        (
+            str(data / "shop/events-1.csv"),
+            3,
+            "item",
+            "is an item that no items file of this run or an earlier one names",
+            {"item": "9", "kind": "buy", "at": "10"},
+        ),
+        (
+            str(data / "shop/events-1.csv"),
+            4,
+            "type",
+            "is none of the mapping's types: buy, look",
+            {"item": "1", "kind": "steal", "at": "10"},
+        ),
+        (str(data / "shop/events-1.csv"), 5, "account", "is empty", {"item": "1", "kind": "buy", "at": "10"}),
+        (str(data / "shop/events-1.csv"), 6, "", "has 3 fields where the header has 5", {}),
+    ]
+    assert "rejected rows, each with its line and reason, are in" in str(report)
+    assert "type is none of the mapping's types: buy, look" in str(report)
+
+
+def test_no_raw_id_is_anywhere_in_the_store_or_in_quarantine(tmp_path: Path, store: Store, data: Path) -> None:
+    (data / "shop/events-2.csv").write_text("account,item,kind,at\nraw-bob,1,steal,30\nraw-ann,1,buy,x\nraw-ann\n")
+    run(store, data)
+    store.close()
+    kept = [path for path in [tmp_path / "graph.db", *(tmp_path / "var").rglob("*")] if path.is_file()]
+    assert len(kept) == 2
+    for path in kept:
+        assert b"raw-" not in path.read_bytes(), path
+
+
+def test_events_of_a_later_export_find_the_items_of_an_earlier_one(store: Store, data: Path) -> None:
+    run(store, data)
+    later = "platform: shop\n" + SHOP[SHOP.index("events:") :].replace("events-*", "events-1")
+    (data / "shop/events-1.csv").write_text("account,item,kind,at\nraw-ann,3,buy,99\nraw-ann,4,buy,99\n")
+    report = run(store, data, mapping(data, later))
+    assert (report.files[0].accepted, report.files[0].rejected) == (1, 1)
+    assert [item.title for item in store.items([ItemKey("shop", "3")])] == ["Mug"]
+
+
+def test_batches_smaller_than_a_file_change_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums, totals = [], []
+    for size in (10_000, 1):
+        monkeypatch.setattr("ingest.load.BATCH", size)
+        with open_store(f"sqlite:///{tmp_path / f'{size}.db'}") as store:
+            report = run(store, data, mapping(data), mapping(data, VIDEO))
+            totals.append((report.total.read, report.total.accepted, report.total.duplicates))
+            sums.append(checksum(store))
+    assert sums[0] == sums[1]
+    assert totals[0] == totals[1]
+
+
+KNOWLEDGE = """\
+platform: shop
+items: {file: shop/items.csv, id: item}
+knowledge:
+  links: {file: links.csv, item: item, entity: entity}
+  triples: {file: triples.csv, head: head, relation: relation, tail: tail}
+  relations:
+    made_by: {type: MADE_BY, kind: company}
+    makes: {type: MADE_BY, kind: company, inverse: true}
+    goes_with: {type: GOES_WITH, kind: item}
+"""
+
+
+def test_triples_join_items_to_entities_and_an_inverse_is_a_duplicate(store: Store, data: Path) -> None:
+    (data / "links.csv").write_text("item,entity\n1,m.tent\n2,m.stove\n1,m.tent\n3,m.tent\n9,m.none\n")
+    (data / "triples.csv").write_text(
+        "head,relation,tail\n"
+        "m.tent,made_by,m.acme\n"
+        "m.acme,makes,m.tent\n"
+        "m.stove,made_by,m.acme\n"
+        "m.tent,goes_with,m.stove\n"
+        "m.tent,goes_with,m.moon\n"
+        "m.moon,made_by,m.cheese\n"
+        "m.tent,painted_by,m.ann\n"
+    )
+    report = run(store, data, mapping(data, KNOWLEDGE))
+    links, triples = report.files[1], report.files[2]
+    assert (links.accepted, links.duplicates, links.rejected) == (2, 1, 2)
+    assert (triples.accepted, triples.duplicates, triples.rejected) == (3, 1, 3)
+    assert store.counts().edges == {"MADE_BY": 2, "GOES_WITH": 1}
+    assert [(row["field"], row["value"], row["reason"]) for row in quarantined(report)] == [
+        ("entity", "m.tent", "is shop:1 by an earlier row"),
+        ("item", "shop:9", "is an item that no items file of this run or an earlier one names"),
+        ("tail", "m.moon", "is not linked to an item of this platform"),
+        ("head", "m.moon", "is not linked to an item of this platform"),
+        ("relation", "painted_by", "is not among the mapping's relations"),
+    ]
+    before = checksum(store)
+    run(store, data, mapping(data, KNOWLEDGE))
+    assert checksum(store) == before
+
+
+def test_nothing_is_written_when_any_file_or_column_is_missing(store: Store, data: Path) -> None:
+    store.ensure_schema()
+    (data / "shop/events-2.csv").write_text("account,itm,kind,at\n")
+    with pytest.raises(
+        MappingError, match=r"line 11: events\.item names column 'item', shop/events-2\.csv has account"
+    ):
+        run(store, data)
+    with pytest.raises(MappingError, match=r"items\.file names shop/item\.csv, .*did you mean shop/items\.csv\?"):
+        run(store, data, mapping(data, SHOP.replace("shop/items.csv", "shop/item.csv")))
+    with pytest.raises(SourceError, match="is not a directory: give --data"):
+        run(store, data / "nowhere", mapping(data))
+    assert store.counts().nodes == {}
+
+
+def test_one_file_holds_several_platforms(store: Store, data: Path) -> None:
+    (data / "all.csv").write_text("site,item,who,at\nA.example,1,raw-u,2020-01-01\nB Two,1,raw-u,2020-01-02\n")
+    text = """\
+platform: {column: site}
+items: {file: all.csv, id: item}
+identities: {file: all.csv, person: who, platform: site, account: who}
+events: {file: all.csv, account: who, item: item, type: VIEWED, at: at}
+"""
+    run(store, data, mapping(data, text))
+    assert store.counts().nodes == {"Platform": 2, "Item": 2, "Account": 2, "User": 1}
+    events = store.history(PSEUDONYMS.user("raw-u"))
+    assert [event.item for event in events] == ["a.example:1", "b-two:1"]
+
+
+def test_a_short_run_shows_no_bar_and_a_long_one_does(
+    store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for quiet_s, shown in ((60.0, False), (0.0, True)):
+        monkeypatch.setattr("ingest.load._QUIET_S", quiet_s)
+        out = io.StringIO()
+        console = Console(file=out, force_terminal=True, width=80)
+        ingest([mapping(data)], store, PSEUDONYMS, data.parent / "var", data=data, console=console)
+        assert ("ingest" in out.getvalue()) is shown
+
+
+FIELD = st.sampled_from(["", "1", "2", "7", "raw-ann", "buy", "look", "10", "20", "ten", 'a"b', "x,y", "é\n", "\x00"])
+
+
+@settings(max_examples=15)
+@given(rows=st.lists(st.lists(FIELD, min_size=1, max_size=6), max_size=30))
+def test_counts_add_up_whatever_the_rows_are(
+    tmp_path_factory: pytest.TempPathFactory, rows: Sequence[Sequence[str]]
+) -> None:
+    data = tmp_path_factory.mktemp("data")
+    for name, text in FILES.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text(text)
+    with (data / "shop/events-1.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["account", "item", "kind", "at"], *rows])
+    with open_store(f"sqlite:///{data / 'graph.db'}") as store:
+        report = run(store, data)
+        events = report.files[2]
+        assert events.read == len(rows)
+        assert events.accepted + events.duplicates + events.rejected == events.read
+        assert sum(store.counts().edges.get(type, 0) for type in ("PURCHASED", "VIEWED")) == (
+            events.accepted + report.files[3].accepted
+        )
+        assert events.rejected == (len(quarantined(report)) if report.quarantine else 0)

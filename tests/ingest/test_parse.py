@@ -1,0 +1,184 @@
+"""A row becomes a record, or the field, value and rule why not."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graph.keys import ItemKey, Pseudonyms
+from graph.records import Event, event_digest
+from ingest.mapping import Mapping, read_mapping
+from ingest.parse import EPOCH, Keyring, ParsedItem, Rejected, event_parser, identity_parser, item_parser
+
+PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
+COLUMNS = ("who", "item", "kind", "at", "position", "stars")
+GOOD = ("ann", "42", "rate", "1000000000", "3", "4")
+EVENTS = """
+platform: shop
+events:
+  file: e.csv
+  account: who
+  item: item
+  type: {column: kind, values: {rate: {as: RATED, weight: 0.5}, look: VIEWED}}
+  at: {column: at, format: FORMAT}
+  sequence: position
+  value: {column: stars, scale: [1, 5], positive_from: 3}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def mapping_of(folder: Path, text: str) -> Mapping:
+    (folder / "m.yaml").write_text(text)
+    return read_mapping(folder / "m.yaml")
+
+
+def parse(folder: Path, values: tuple[str, ...], format: str = "seconds") -> Event | Rejected:
+    mapping = mapping_of(folder, EVENTS.replace("FORMAT", format))
+    return event_parser(mapping.events[0], mapping, COLUMNS, Keyring(PSEUDONYMS))(values)
+
+
+def change(**fields: str) -> tuple[str, ...]:
+    return tuple(fields.get(column, value) for column, value in zip(COLUMNS, GOOD, strict=True))
+
+
+def test_an_event_has_a_pseudonym_the_mapped_type_and_its_instant_in_utc(folder: Path) -> None:
+    account, item = PSEUDONYMS.account("shop", "ann"), ItemKey("shop", "42")
+    at = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+    assert parse(folder, GOOD) == Event(
+        event_digest("RATED", account, item, at, 3), "RATED", account, item, at, weight=0.5, value=4.0, sequence=3
+    )
+
+
+def test_a_value_below_positive_from_turns_the_weight_negative(folder: Path) -> None:
+    weights = [parse(folder, change(stars=stars)) for stars in ("1", "2.9", "3", "")]
+    assert [event.weight for event in weights if isinstance(event, Event)] == [-0.5, -0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "expected"),
+    [
+        ("0", "seconds", EPOCH),
+        ("1.5", "seconds", EPOCH.replace(second=1, microsecond=500_000)),
+        ("-1", "seconds", datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        ("1234", "milliseconds", EPOCH.replace(second=1, microsecond=234_000)),
+        ("1970-01-01", "iso", EPOCH),
+        ("1970-01-01T02:00:00+02:00", "iso", EPOCH),
+        ("1970-01-01T00:00:01.5Z", "iso", EPOCH.replace(second=1, microsecond=500_000)),
+    ],
+)
+def test_instants_in_every_format_are_in_utc(folder: Path, text: str, format: str, expected: datetime) -> None:
+    event = parse(folder, change(at=text), format)
+    assert isinstance(event, Event)
+    assert event.at == expected
+    assert event.at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "rule"),
+    [
+        ("who", " ", "is empty"),
+        ("item", "", "is empty"),
+        ("item", "a b", "'a b' is not an item id: use the characters A-Z a-z 0-9 _ : @ . - (at least one)"),
+        ("kind", "buy", "is none of the mapping's types: rate, look"),
+        ("at", "yesterday", "is no instant when read as seconds since 1970"),
+        ("at", "1000000000000000", "is no instant when read as seconds since 1970"),
+        ("at", "nan", "is no instant when read as seconds since 1970"),
+        ("at", "", "is no instant when read as seconds since 1970"),
+        ("position", "first", "is not a whole number"),
+        ("position", str(2**63), "is beyond 64 bits"),
+        ("stars", "many", "is not a number"),
+        ("stars", "inf", "is not a finite number"),
+        ("stars", "6", "is beyond the scale 1 to 5"),
+    ],
+)
+def test_a_rejected_event_says_field_value_and_rule(folder: Path, field: str, text: str, rule: str) -> None:
+    names = {"who": "account", "kind": "type", "position": "sequence", "stars": "value"}
+    shown = "" if field == "who" else text
+    assert parse(folder, change(**{field: text})) == Rejected(names.get(field, field), shown, rule)
+
+
+@given(st.tuples(*(st.text(max_size=12) for _ in COLUMNS)))
+def test_any_texts_are_accepted_or_explained_and_never_with_the_account(values: tuple[str, ...]) -> None:
+    mapping = Mapping.model_validate(
+        {
+            "platform": "shop",
+            "events": {
+                "file": "e.csv",
+                "account": "who",
+                "item": "item",
+                "type": "RATED",
+                "at": {"column": "at", "format": "milliseconds"},
+                "sequence": "position",
+                "value": "stars",
+            },
+        }
+    )
+    secret = f"secret-{values[0]}-account"
+    found = event_parser(mapping.events[0], mapping, COLUMNS, Keyring(PSEUDONYMS))((secret, *values[1:]))
+    assert isinstance(found, (Event, Rejected))
+    assert "secret-" not in repr(found)
+
+
+def test_the_same_raw_id_on_two_platforms_is_two_accounts_and_a_space_around_it_is_none() -> None:
+    keyring = Keyring(PSEUDONYMS)
+    assert keyring.account("shop", "ann") != keyring.account("video", "ann")
+    assert keyring.account("shop", " ann ") == keyring.account("shop", "ann")
+
+
+def test_an_item_brings_its_entities_each_once(folder: Path) -> None:
+    mapping = mapping_of(
+        folder,
+        "platform: {column: site, names: {Site A: site-a}}\n"
+        "items:\n  file: i.csv\n  id: id\n  title: title\n  created_at: made\n  attributes: {year: year}\n"
+        "  entities: [{column: tags, separator: '|', kind: tag, relation: TAGGED}]\n",
+    )
+    columns = ("site", "id", "title", "made", "year", "tags")
+    read = item_parser(mapping.items[0], mapping, columns, Keyring(PSEUDONYMS))
+    parsed = read(("Site A", "7", " Heat ", "1995-12-15", "1995", "crime| heist||crime"))
+    assert isinstance(parsed, ParsedItem)
+    assert parsed.item.key == "site-a:7"
+    assert (parsed.item.title, parsed.item.text, parsed.item.attributes) == ("Heat", None, {"year": "1995"})
+    assert parsed.item.created_at == datetime(1995, 12, 15, tzinfo=UTC)
+    assert [entity.key for entity, _ in parsed.entities] == ["tag:crime", "tag:heist"]
+    bare = read(("Other.Site", "8", "", "", "", ""))
+    assert isinstance(bare, ParsedItem)
+    assert bare.item.key == "other.site:8"
+    assert (bare.item.title, bare.item.created_at, bare.item.attributes, bare.entities) == (None, None, {}, ())
+    assert read(("", "8", "", "", "", "")) == Rejected("platform", "", _starting(read(("", "8", "", "", "", ""))))
+    assert read(("s", "8", "", "soon", "", "")) == Rejected(
+        "created_at", "soon", "is not ISO 8601, such as 2024-05-01T12:00:00Z"
+    )
+
+
+def _starting(found: ParsedItem | Rejected) -> str:
+    assert isinstance(found, Rejected)
+    assert found.rule.startswith("'' is not a platform name")
+    return found.rule
+
+
+def test_a_row_of_an_identity_table_without_a_person_says_so_and_nothing_else(folder: Path) -> None:
+    mapping = mapping_of(folder, "platform: shop\nidentities: {file: i.csv, person: person, account: account}\n")
+    read = identity_parser(mapping.identities[0], mapping, ("person", "account"), Keyring(PSEUDONYMS))
+    assert read(("", "ann")) == Rejected("person", "", "is empty or not text")
+    assert read(("p1", "ann")) == (PSEUDONYMS.account("shop", "ann"), PSEUDONYMS.user("p1"))
+
+
+def test_a_source_without_times_puts_its_events_at_the_epoch(folder: Path) -> None:
+    text = EVENTS.replace("  at: {column: at, format: FORMAT}\n", "")
+    mapping = mapping_of(folder, text)
+    event = event_parser(mapping.events[0], mapping, COLUMNS, Keyring(PSEUDONYMS))(GOOD)
+    assert isinstance(event, Event)
+    assert (event.at, event.sequence) == (EPOCH, 3)
+
+
+def test_a_sources_own_event_id_is_kept_apart_by_platform(folder: Path) -> None:
+    mapping = mapping_of(folder, EVENTS.replace("FORMAT", "seconds") + "  id: position\n")
+    event = event_parser(mapping.events[0], mapping, COLUMNS, Keyring(PSEUDONYMS))(GOOD)
+    assert isinstance(event, Event)
+    assert event.event_id == "shop:3"
