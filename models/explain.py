@@ -34,20 +34,26 @@ class PathContribution:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """base + the contributions of all paths = the score, to 1e-4."""
+    """base + the contributions of all paths + others = the score, to 1e-4."""
 
     base: float
     """What the item is worth on its platform to somebody without events."""
     paths: tuple[PathContribution, ...]
     """Largest contribution first; negative ones are paths that spoke against the item."""
+    others: float = 0.0
+    """What the paths put in together that were too small to be told."""
 
     @property
     def score(self) -> float:
-        return self.base + sum(path.contribution for path in self.paths)
+        return self.base + sum(path.contribution for path in self.paths) + self.others
 
 
 def explain(
-    flagship: Flagship, history: Histories, rows: NDArray[np.int64], knowledge: Knowledge | None = None
+    flagship: Flagship,
+    history: Histories,
+    rows: NDArray[np.int64],
+    knowledge: Knowledge | None = None,
+    most: int | None = None,
 ) -> list[Explanation]:
     """Take the scores of items apart, for one person.
 
@@ -55,6 +61,7 @@ def explain(
         history: of one person.
         rows: [K] items.
         knowledge: to name the entities in between; None names none.
+        most: tell only so many paths of an item, the largest for or against it; None tells all.
     Returns: one explanation for each item.
     """
     events, places = flagship.event_queries(history)
@@ -70,21 +77,25 @@ def explain(
     newest = {int(row): place for place, row in enumerate(history.item) if history.weight[place] > 0}
     sources = [newest[int(row)] for row in query.indices]
     sparse = (linear.weights[query.indices][:, rows].toarray() * query.data[:, None] * linear.scale).T
+    tables = np.concatenate([*dense.values(), sparse], axis=1)
+    relations = [*(relation for relation in dense for _ in places), *(LEADS_TO for _ in sources)]
+    events_of = [*(list(places) * len(dense)), *sources]
     explanations = []
     for k, row in enumerate(rows):
+        values = tables[k]
+        told = np.argsort(-np.abs(values), kind="stable")[:most]
+        told = told[values[told] != 0]
         paths = [
-            PathContribution(int(place), relation, _via(knowledge, relation, int(history.item[place]), int(row)), value)
-            for relation, table in dense.items()
-            for place, value in zip(places, table[k].tolist(), strict=True)
+            PathContribution(
+                int(events_of[path]),
+                relations[path],
+                _via(knowledge, relations[path], int(history.item[events_of[path]]), int(row)),
+                float(values[path]),
+            )
+            for path in told[np.argsort(-values[told], kind="stable")]
         ]
-        paths += [
-            PathContribution(place, LEADS_TO, None, value)
-            for place, value in zip(sources, sparse[k].tolist(), strict=True)
-            if value
-        ]
-        explanations.append(
-            Explanation(float(bases[k]), tuple(sorted(paths, key=lambda path: path.contribution, reverse=True)))
-        )
+        others = float(values.sum() - values[told].sum()) if len(told) < np.count_nonzero(values) else 0.0
+        explanations.append(Explanation(float(bases[k]), tuple(paths), others))
     return explanations
 
 

@@ -58,14 +58,14 @@ class Ranker:
         rows, scores = [], []
         for number in numbers:
             candidates = self._candidates(number, queries[number], sparse, k + len(exclude))
-            dense = self._model.vectors[candidates] @ queries[number] + self._model.bias[candidates]
+            dense = self._dense(number, candidates, queries[number])
             rows.append(candidates)
             scores.append(dense + sparse[candidates])
         return _best(np.concatenate(rows), np.concatenate(scores), exclude, k)
 
-    def explain(self, history: Histories, rows: NDArray[np.int64]) -> list[Explanation]:
+    def explain(self, history: Histories, rows: NDArray[np.int64], most: int | None = None) -> list[Explanation]:
         """Why these items score as they do, for one person; see models.explain."""
-        return explain(self._model, history, rows, self.bundle.knowledge)
+        return explain(self._model, history, rows, self.bundle.knowledge, most)
 
     def similar(self, row: int, *, platforms: Sequence[str] | None = None, k: int) -> Ranked:
         """The items whose vectors have the largest cosine with an item's; never the item itself."""
@@ -73,6 +73,14 @@ class Ranker:
         cosine = self._model.vectors[candidates] @ self._model.vectors[row]
         cosine = cosine / (self._norms[candidates] * self._norms[row])
         return _best(candidates, cosine, np.array([row]), k)
+
+    def _dense(self, number: int, candidates: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of candidates of a platform; those that follow each other are not copied."""
+        rows: NDArray[np.int64] | slice = candidates
+        if len(candidates) and candidates[-1] - candidates[0] + 1 == len(candidates):
+            rows = slice(int(candidates[0]), int(candidates[-1]) + 1)
+        scores: NDArray[np.float32] = self._model.vectors[rows] @ query + self._model.bias[rows]
+        return scores
 
     def _numbers(self, platforms: Sequence[str] | None) -> Sequence[int]:
         if platforms is None:

@@ -72,8 +72,12 @@ class Server:
         if self._stopped:
             return
         self._stopped = True
-        ray.serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        if ray.is_initialized():
+            # Not ray.serve.shutdown(), after which Ray prints that the controller was killed.
+            for name in ray.serve.status().applications:
+                ray.serve.delete(name)
+            ray.shutdown()
+        proxy.end(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:

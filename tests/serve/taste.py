@@ -35,19 +35,17 @@ class TasteRanker:
     def rank(self, history, *, platforms, exclude, k):
         return self._best(self.popularity + self._parts(history).sum(axis=0), platforms, exclude, k)
 
-    def explain(self, history, rows):
+    def explain(self, history, rows, most):
         parts = self._parts(history)
-        return [
-            SimpleNamespace(
-                base=float(self.popularity[row]),
-                paths=tuple(
-                    SimpleNamespace(event=event, relation="SAME_TASTE", via=None, contribution=float(parts[event, row]))
-                    for event in range(len(history.item))
-                    if parts[event, row]
-                ),
-            )
-            for row in rows
+        return [self._explained(parts[:, row], float(self.popularity[row]), most) for row in rows]
+
+    def _explained(self, parts, base, most):
+        events = sorted(np.flatnonzero(parts), key=lambda event: -abs(parts[event]))
+        paths = [
+            SimpleNamespace(event=event, relation="SAME_TASTE", via=None, contribution=float(parts[event]))
+            for event in events[:most]
         ]
+        return SimpleNamespace(base=base, paths=paths, others=float(sum(parts[event] for event in events[most:])))
 
     def similar(self, row, *, platforms, k):
         return self._best(self.popularity + (self.taste == self.taste[row]), platforms, np.array([row]), k)
