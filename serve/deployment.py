@@ -8,7 +8,6 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +121,8 @@ def run(
             "this process is in a Ray cluster already: call ray.shutdown() first or serve from its own process"
         )
 
-    folder = Path(tempfile.mkdtemp(prefix="isthmus-"))
+    # Not below $TMPDIR: sockets are made in it, whose paths may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="isthmus-", dir="/tmp"))  # noqa: S108
     options = folder / "options.json"
     # Secrets go through a file of ours alone, since Ray logs and shows what a deployment is given.
     options.touch(mode=0o600)
@@ -132,17 +132,19 @@ def run(
         )
     )
     server = Server(f"http://{address}:{port}", folder, options, replicas)
-    with _signals_as_event() if block else contextlib.nullcontext(threading.Event()) as asked_to_stop:
-        try:
-            _start_ray(folder, address, port)
-            _deploy(options, bundle, replicas)
-            _wait_until_ready(server.url, asked_to_stop)
-        except BaseException:
-            server.stop()
-            raise
-        if block:
-            asked_to_stop.wait()
-            server.stop()
+    if block:
+        print(f"starting Ray Serve on {server.url}, which takes a quarter of a minute …", flush=True)
+    try:
+        _start_ray(folder, address, port)
+        _deploy(options, bundle, replicas)
+        _wait_until_ready(server.url)
+    except BaseException:
+        server.stop()
+        raise
+    if block:
+        print(f"{server.url} answers from {bundle}; {server.url}/docs shows how to ask, Ctrl-C ends it", flush=True)
+        wait_for_signal()
+        server.stop()
     return server
 
 
@@ -280,10 +282,10 @@ def _deploy(options: Path, bundle: Path, replicas: int) -> None:
         time.sleep(0.05)
 
 
-def _wait_until_ready(url: str, asked_to_stop: threading.Event) -> None:
+def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     with httpx.Client(base_url=url, timeout=5) as client:
-        while not asked_to_stop.is_set():
+        while True:
             with contextlib.suppress(httpx.TransportError):
                 if client.get("/readyz").status_code == 200:
                     return
@@ -292,13 +294,12 @@ def _wait_until_ready(url: str, asked_to_stop: threading.Event) -> None:
             time.sleep(0.05)
 
 
-@contextlib.contextmanager
-def _signals_as_event() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set an event, rather than end the process in the middle of anything."""
+def wait_for_signal() -> None:
+    """Return at SIGINT or SIGTERM, which end nothing meanwhile."""
     event = threading.Event()
     before = {one: signal.signal(one, lambda *_: event.set()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield event
+        event.wait()
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

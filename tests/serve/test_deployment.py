@@ -1,0 +1,81 @@
+import os
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from graph.errors import StoreUrlError
+from models.bundle import BundleError
+from serve import proxy
+from serve.deployment import run, wait_for_signal
+from serve.errors import BindError, OutboxError
+from serve.security import check_host, check_port, free_port
+from tests.serve.tiny import write_tiny_bundle
+
+SECRET = b"sixteen bytes or more"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])  # noqa: S104
+def test_another_host_than_this_machine_is_refused(host: str):
+    with pytest.raises(BindError, match=r"no keys yet .* listen on 127\.0\.0\.1"):
+        check_host(host)
+
+
+def test_this_machine_is_accepted_by_name_and_number():
+    assert check_host("localhost") == check_host("127.0.0.1") == "127.0.0.1"
+
+
+def test_a_port_in_use_is_refused_and_a_free_one_is_not():
+    check_port("127.0.0.1", free_port())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BindError, match=f"port {port} of 127.0.0.1 is in use"):
+            check_port("127.0.0.1", port)
+    with pytest.raises(BindError, match="70000 is not a port"):
+        check_port("127.0.0.1", 70000)
+
+
+def test_what_cannot_be_served_is_said_before_anything_starts(tmp_path: Path):
+    bundle, store = write_tiny_bundle(tmp_path / "bundles"), f"sqlite:///{tmp_path / 'graph.db'}"
+    fine = {"var": tmp_path, "pseudonym_secret": SECRET, "port": free_port()}
+    with pytest.raises(BindError, match="no keys yet"):
+        run(bundle, store, **fine, host="0.0.0.0")  # noqa: S104
+    with pytest.raises(BundleError, match="holds no bundle"):
+        run(tmp_path, store, **fine)
+    with pytest.raises(StoreUrlError, match="is not a store URL"):
+        run(bundle, "redis://here", **fine)
+    (tmp_path / "outbox.db").mkdir()
+    with pytest.raises(OutboxError, match="cannot be opened"):
+        run(bundle, store, **fine)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_and_nothing_else(number: int):
+    before = signal.getsignal(number)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), number)).start()
+    wait_for_signal()
+    assert signal.getsignal(number) is before
+
+
+def test_the_proxys_configuration_is_mended_before_haproxy_reads_it(tmp_path: Path):
+    script = proxy.environment(tmp_path)["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(
+        "global\n"
+        f"    stats socket {tmp_path}/admin.sock mode 666 level admin expose-fd listeners\n"
+        "defaults\n    mode http\n    timeout client 10s\n    errorfile 502 /nowhere/500.http\n"
+        f"frontend prometheus\n    bind :{free_port()}\n"
+        f"listen stats\n  bind *:{free_port()}\n"
+    )
+    done = subprocess.run([script, "-c", "-f", str(configuration)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    mended = configuration.read_text()
+    assert "mode 600 level admin" in mended
+    assert mended.count("bind 127.0.0.1:") == 2
+    assert "timeout http-request 10s" in mended
+    assert f"errorfile 502 {tmp_path}/503.http" in mended
