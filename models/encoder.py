@@ -43,6 +43,8 @@ class EncoderConfig:
     """Share of activations dropped in training."""
     id_dropout: float = 0.5
     """Share of items whose id vector is hidden in a training step, so that text and graph learn to carry them."""
+    ordered: bool = True
+    """Whether order and time of events say something; False for dense ratings, which training then shuffles."""
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.heads < 1 or self.dim % self.heads:
@@ -144,10 +146,10 @@ class HistoryEncoder(nn.Module):
 
     def __init__(self, num_event_types: int, num_platforms: int, config: EncoderConfig) -> None:
         super().__init__()
-        dim, self.heads = config.dim, config.heads
+        dim, self.heads, self.ordered = config.dim, config.heads, config.ordered
         self.event_type = nn.Embedding(num_event_types, dim)
         self.platform = nn.Embedding(num_platforms, dim)
-        self.gap = nn.Embedding(NUM_GAPS, dim)
+        self.gap = nn.Embedding(NUM_GAPS if config.ordered else 1, dim)
         for table in (self.event_type, self.platform, self.gap):
             nn.init.normal_(table.weight, std=0.02)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
@@ -193,7 +195,9 @@ class HistoryEncoder(nn.Module):
         age = steps[:, None] - steps[None, :]
         future = torch.zeros(length, length, device=vectors.device).masked_fill(age < 0, -torch.inf)
         bias = self.age_bias[:, :, age.clamp(min=0)] + future
-        context = self.event_type(batch.event_type) + self.platform(platform) + self.gap(batch.gap)
+        context = self.event_type(batch.event_type) + self.platform(platform)
+        if self.ordered:
+            context = context + self.gap(batch.gap)
         hidden = self.dropout(self.input_scale * vectors + context)
         for block, block_bias in zip(self.blocks, bias[:-1], strict=True):
             hidden = block(hidden, block_bias)

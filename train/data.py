@@ -1,7 +1,7 @@
 """Training data: a snapshot, a split and the text vectors, as what a training step eats."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -103,6 +103,18 @@ class Windows:
     """People's events cut into windows of at most `length`, so that every event is once an input and once a target."""
 
     def __init__(self, training: Interactions, length: int) -> None:
+        self._length = length
+        self._cut(training)
+
+    def shuffle(self, random: np.random.Generator) -> None:
+        """Put the events of every person in a random order, and cut again: for data whose order says little."""
+        events = self._events
+        order = np.lexsort((random.random(len(events)), events.user))
+        shuffled = replace(events, item=events.item[order], type=events.type[order], at=np.zeros_like(events.at))
+        self._cut(shuffled)
+
+    def _cut(self, training: Interactions) -> None:
+        length = self._length
         self._events = training
         starts = [
             np.arange(start, end, length)
