@@ -5,16 +5,20 @@ Verbs are imported inside the commands, so that `isthmus --help` answers at once
 
 import errno
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from graph.errors import IsthmusError
 
 if TYPE_CHECKING:
-    from graph.keys import AccountKey, Pseudonyms, UserKey
+    from rich.console import Console
+
+    from graph.keys import AccountKey, UserKey
     from settings import Settings
 
 START: Final = "To begin"
@@ -41,6 +45,15 @@ StoreUrl = Annotated[
         help="The graph, as sqlite:///var/graph.db or neo4j://user:password@host:7687/neo4j.",
         show_default="graph.db in var",
     ),
+]
+TextModelName = Annotated[
+    str | None,
+    typer.Option(
+        help="The language model: a folder or a hub name.", show_default="all-MiniLM-L6-v2, which needs no hub"
+    ),
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="The Ray cluster to join.", show_default="one of this command's own")
 ]
 Port = Annotated[int | None, typer.Option(help="The port to listen on.", show_default="8000")]
 
@@ -124,6 +137,7 @@ def ingest(
     """
     from rich.console import Console
 
+    from graph.keys import Pseudonyms
     from graph.store import open_store
     from ingest.load import ingest as load
     from ingest.mapping import read_mapping
@@ -134,12 +148,179 @@ def ingest(
         report = load(
             described,
             graph,
-            _pseudonyms(settings),
+            Pseudonyms(_secret(settings)),
             settings.var,
             data=data or mappings[0].parent,
             console=Console(stderr=True),
         )
         print(report)
+
+
+@app.command(rich_help_panel=ROAD)
+def embed(
+    text_model: TextModelName = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Turn titles, texts and names into vectors.
+
+    A frozen language model reads them, on all cores or GPUs that Ray has.
+    Only what is new or has changed is read again; the vectors are kept in
+    var/vectors.
+
+    Example: isthmus embed --text-model intfloat/multilingual-e5-small
+    """
+    from rich.console import Console
+
+    from graph.store import open_store
+    from ingest.embed import embed as read_texts
+    from models.text import DEFAULT_MODEL
+
+    settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address)
+    with open_store(settings.store_url) as graph:
+        model = settings.text_model or DEFAULT_MODEL
+        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=Console(stderr=True)))
+
+
+@app.command(rich_help_panel=ROAD)
+def train(
+    epochs: Annotated[int | None, typer.Option(help="Passes over all events, at most.", show_default="16")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Ray workers that share the people; 0: none, train in this process.", show_default="1"),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(help="Leave out what happened at or after this instant (UTC).", show_default="the whole graph"),
+    ] = None,
+    text_model: TextModelName = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Learn from the graph, and release a bundle to serve.
+
+    A snapshot of the graph is cut, the last events of each person are held
+    out, the graph network is trained on the rest and the bundle is written
+    to var/bundles. What it learned about items goes back into the graph as
+    LEADS_TO. A run that was stopped goes on where it was; one that has
+    ended is not done again.
+
+    Other knobs are set under training: in isthmus.yaml, or as
+    ISTHMUS_TRAINING__LEARNING_RATE=0.001.
+
+    Example: isthmus train --epochs 30 --workers 2
+    """
+    from rich.console import Console
+
+    from graph.snapshot import write_snapshot
+    from graph.store import open_store
+    from models.text import DEFAULT_MODEL, vectors_name
+    from train.loop import LoopConfig
+    from train.release import release
+    from train.run import WorkerConfig
+    from train.runs import Run
+
+    settings = _settings(
+        config, store=store, var=var, text_model=text_model, ray_address=ray_address, workers=workers
+    ).with_training(epochs=epochs)
+    loop = settings.configured(LoopConfig)
+    who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
+    console = Console(stderr=True)
+    with open_store(settings.store_url) as graph:
+        cut = None if until is None else until.replace(tzinfo=until.tzinfo or UTC).astimezone(UTC)
+        snapshot = write_snapshot(graph, settings.var / "snapshots", cut=cut)
+        run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
+        print(f"snapshot  {snapshot.path}")
+        with epoch_bar(console, loop.epochs) as told:
+            result = run.fit(who, told)
+        print(f"trained   {result.epochs} epochs in {result.seconds:.0f} s, validation NDCG@10 {result.best:.4f}")
+        with console.status("release"):
+            bundle = run.bundle() or release(run.inputs, loop, result, settings.var / "bundles", graph)
+        print(f"bundle    {bundle}\n\nisthmus evaluate compares it with baselines, isthmus serve answers from it.")
+
+
+@app.command(rich_help_panel=ROAD)
+def evaluate(
+    sampled: Annotated[
+        int | None,
+        typer.Option(help="Rank each target among so many items instead of all.", show_default="full ranking"),
+    ] = None,
+    cohorts: Annotated[bool, typer.Option("--cohorts", help="Show every group of people and items.")] = False,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Compare the last trained model with popularity, ItemKNN and EASE.
+
+    Each ranks what the held-out events of each person were, among all
+    items of the platform that the person did not have; all of them know
+    the same events, and none the held-out ones.
+
+    Example: isthmus evaluate --sampled 999 --cohorts
+    """
+    from rich.console import Console
+
+    from train.compare import compare, held_out_task, table
+    from train.evaluate import Report
+    from train.loop import TrainingError
+    from train.release import assemble
+    from train.runs import Run
+
+    run = Run.newest(_settings(config, var=var).var)
+    result = run.result()
+    if result is None:
+        raise TrainingError(f"the checkpoint of {run.folder} is gone: train again with isthmus train")
+    reports: list[Report] = []
+    with Console(stderr=True).status("") as status:
+        trained = assemble(run.inputs, run.config, result.checkpoint)
+        for report in compare(trained, held_out_task(trained.prepared.split, sampled=sampled, ks=(5, 10, 20))):
+            reports.append(report)
+            status.update(f"{report.scorer} is done")
+    shown = [
+        name
+        for name in dict.fromkeys(row.cohort for row in reports[0].rows)
+        if cohorts or name == "all" or name.startswith("platform:")
+    ]
+    print("\n\n".join(table(reports, ("hr@10", "ndcg@10", "recall@20", "ndcg@20"), cohort) for cohort in shown))
+
+
+@app.command(rich_help_panel=ROAD)
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle to answer from.", show_default="the newest in var/bundles")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
+    port: Port = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Answer over HTTP, with reasons, until Ctrl-C.
+
+    Events that are sent are on disk before they are acknowledged, change
+    the same person's next answer, and go on to the store. /docs shows the
+    API. There are no keys yet: it listens on this machine only.
+
+    Example: isthmus serve --port 8080
+    """
+    from models.bundle import newest_bundle
+    from serve.deployment import run
+
+    settings = _settings(config, store=store, var=var, host=host, port=port)
+    run(
+        bundle or newest_bundle(settings.var / "bundles"),
+        settings.store_url,
+        var=settings.var,
+        pseudonym_secret=_secret(settings),
+        host=settings.host,
+        port=settings.port,
+        replicas=replicas,
+        block=True,
+    )
 
 
 @app.command(rich_help_panel=CARE)
@@ -209,6 +390,19 @@ def main() -> None:
         sys.exit(_refuse(f"{error.filename}: {advice}" if error.filename else advice))
 
 
+@contextmanager
+def epoch_bar(console: "Console", epochs: int) -> "Iterator[Callable[[dict[str, Any]], None]]":
+    """A progress bar over epochs on a terminal; gives what is to be told the metrics of each."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("train", total=epochs)
+        yield lambda told: bar.update(
+            task, completed=told["epoch"], description=f"train  loss {told['loss']:.3f}  NDCG@10 {told['ndcg@10']:.4f}"
+        )
+
+
 def _refuse(sentence: str) -> int:
     print(f"isthmus: {sentence}", file=sys.stderr)
     return 1
@@ -220,17 +414,17 @@ def _settings(config: Path | None, **flags: object) -> "Settings":
     return read_settings(config, **flags)
 
 
-def _pseudonyms(settings: "Settings") -> "Pseudonyms":
-    """The configured pseudonyms; says so when their secret is made now."""
+def _secret(settings: "Settings") -> bytes:
+    """The secret for pseudonyms; says so when it is made now."""
     new = settings.pseudonym_key is None and not settings.pseudonym_file.exists()
-    pseudonyms = settings.pseudonyms()
+    secret = settings.secret()
     if new:
         print(
             f"A secret for pseudonyms was made: {settings.pseudonym_file}. Back it up apart from the graph; "
             "without it new events cannot be joined to these accounts.",
             file=sys.stderr,
         )
-    return pseudonyms
+    return secret
 
 
 def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
@@ -238,7 +432,7 @@ def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
 
     Raises: UnknownPersonError if it is none of these, or no secret is there to make a pseudonym with.
     """
-    from graph.keys import AccountKey, UserKey
+    from graph.keys import AccountKey, Pseudonyms, UserKey
 
     if text.startswith("user:"):
         return UserKey.parse(text)
@@ -252,7 +446,7 @@ def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
             f"{settings.pseudonym_file} is not there, so {text!r} cannot be found: name the folder that was ingested "
             "into with --var, give ISTHMUS_PSEUDONYM_KEY, or name the person by a key user:…"
         )
-    return settings.pseudonyms().account(platform, id)
+    return Pseudonyms(settings.secret()).account(platform, id)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,23 @@ import contextlib
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar, get_type_hints
 
 import pydantic_settings
 import yaml
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from graph.errors import IsthmusError
-from graph.keys import Pseudonyms
 
 DEFAULT_FILE: Final = Path("isthmus.yaml")
 """Read when no other file is named, and when it is there."""
+
+
+ConfigT = TypeVar("ConfigT")
 
 
 class SettingsError(IsthmusError, ValueError):
@@ -66,8 +70,14 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     """The port that `serve` listens on."""
 
+    workers: int = Field(1, ge=0)
+    """Ray workers that train, each with its share of people; 0 trains in the command's process, without a cluster."""
+
+    cpus_per_worker: int = Field(1, ge=1)
+    """Cores that each of them takes."""
+
     training: dict[str, Any] = {}
-    """Fields of train.run.TrainConfig by name; ISTHMUS_TRAINING__EPOCHS=30 sets one from the environment."""
+    """Fields of train.loop.LoopConfig by name; ISTHMUS_TRAINING__EPOCHS=30 sets one from the environment."""
 
     @property
     def store_url(self) -> str:
@@ -79,11 +89,29 @@ class Settings(BaseSettings):
         """Where the secret is when the configuration does not give it."""
         return self.var / "pseudonym.key"
 
-    def pseudonyms(self) -> Pseudonyms:
-        """Pseudonyms under the configured key, or under the one that is kept in `var`, made now if need be."""
+    def secret(self) -> bytes:
+        """The configured secret for pseudonyms, or the one that is kept in `var`, made now if need be."""
         if self.pseudonym_key is not None:
-            return Pseudonyms(self.pseudonym_key.get_secret_value().encode())
-        return Pseudonyms(_kept_secret(self.pseudonym_file))
+            return self.pseudonym_key.get_secret_value().encode()
+        return _kept_secret(self.pseudonym_file)
+
+    def with_training(self, **flags: object) -> Self:
+        """These settings with training fields that were given as flags; one that is None was not given."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        return self.model_copy(update={"training": self.training | given})
+
+    def configured(self, kind: type[ConfigT]) -> ConfigT:
+        """The training configuration of class `kind`, from the fields that `training` gives.
+
+        Raises: SettingsError if a field is unknown or has a wrong value.
+        """
+        _check_fields(kind, self.training, "training")
+        try:
+            return TypeAdapter(kind).validate_python(self.training)
+        except ValidationError as error:
+            raise SettingsError(
+                "; ".join(_sentence(problem, None, ("training",)) for problem in error.errors())
+            ) from None
 
 
 def read_settings(file: Path | None = None, **flags: object) -> Settings:
@@ -130,13 +158,26 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return {str(key): value for key, value in (values or {}).items()}
 
 
-def _sentence(problem: Any, source: Path) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
+def _check_fields(kind: Any, values: Mapping[str, Any], where: str) -> None:
+    """Raise SettingsError for a key that is no field of the dataclass or of one inside it."""
+    known, types = {field.name for field in fields(kind)}, get_type_hints(kind)
+    for name, value in values.items():
+        if name not in known:
+            raise SettingsError(f"{where} has the unknown key {name!r}: the keys are {', '.join(sorted(known))}")
+        if is_dataclass(types[name]) and isinstance(value, dict):
+            _check_fields(types[name], value, f"{where}.{name}")
+
+
+def _sentence(problem: Any, source: Path | None, within: tuple[str, ...] = ()) -> str:
+    name = ".".join(str(part) for part in (*within, *problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"{source} has the unknown key {name!r}: the keys are {', '.join(sorted(Settings.model_fields))}"
+    if problem["type"] == "value_error":
+        return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
     shown = "" if name in {"store", "pseudonym_key"} else f" is {problem['input']!r}"
-    return f"{name}{shown}: {message} (set it in {source}, as ISTHMUS_{name.upper()}, or with a flag)"
+    variable = f"ISTHMUS_{name.upper().replace('.', '__')}"
+    return f"{name}{shown}: {message} (set it in {source or DEFAULT_FILE}, as {variable}, or with a flag)"
 
 
 def _kept_secret(file: Path) -> bytes:

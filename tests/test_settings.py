@@ -2,10 +2,10 @@
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import pytest
 
-from graph.errors import KeyFormatError
 from settings import Settings, SettingsError, read_settings
 
 
@@ -83,25 +83,57 @@ def test_secrets_appear_neither_in_errors_nor_when_printed(file):
 
 
 def test_the_secret_is_made_once_for_its_owner_alone_and_then_kept(file, tmp_path):
-    first = read_settings().pseudonyms().account("shop", "4711")
-    assert read_settings().pseudonyms().account("shop", "4711") == first
+    first = read_settings().secret()
+    assert read_settings().secret() == first
     assert stat.S_IMODE((tmp_path / "var" / "pseudonym.key").stat().st_mode) == 0o600
     (tmp_path / "var" / "pseudonym.key").unlink()
-    assert read_settings().pseudonyms().account("shop", "4711") != first
+    assert read_settings().secret() != first
 
 
 def test_many_who_make_the_secret_at_once_end_with_one(file, tmp_path):
     settings = read_settings()
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: settings.pseudonyms().account("shop", "4711"), range(64)))
+        keys = list(pool.map(lambda _: settings.secret(), range(64)))
     assert len(set(keys)) == 1
     assert [path.name for path in (tmp_path / "var").iterdir()] == ["pseudonym.key"]
 
 
 def test_a_configured_secret_is_used_and_none_is_made(file, tmp_path, monkeypatch):
     monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", "0123456789abcdef")
-    read_settings().pseudonyms()
+    assert read_settings().secret() == b"0123456789abcdef"
     assert not (tmp_path / "var").exists()
-    monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", "short")
-    with pytest.raises(KeyFormatError, match="5 bytes"):
-        read_settings().pseudonyms()
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    epochs: int = 1
+    inner: Inner = field(default_factory=Inner)
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}: give at least 1")
+
+
+def test_training_fields_become_the_configuration_that_they_name(file):
+    file.write_text("training: {epochs: '3', inner: {depth: 2}}\n")
+    assert read_settings().configured(Outer) == Outer(3, Inner(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{epoch: 3}", "training has the unknown key 'epoch': the keys are epochs, inner"),
+        ("{inner: {deep: 3}}", "training.inner has the unknown key 'deep'"),
+        ("{epochs: many}", "training.epochs is 'many'"),
+        ("{epochs: 0}", "epochs is 0: give at least 1"),
+    ],
+)
+def test_a_wrong_training_field_is_named(file, text, sentence):
+    file.write_text(f"training: {text}\n")
+    with pytest.raises(SettingsError, match=sentence):
+        read_settings().configured(Outer)

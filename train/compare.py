@@ -1,0 +1,51 @@
+"""Comparison: every model on one test, the baselines fitted on what the flagship was trained on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from graph.interactions import join
+from graph.split import Split
+from models.baselines.ease import EASE
+from models.baselines.item_knn import ItemKNN
+from models.baselines.popularity import Popularity
+from models.scorer import Scorer
+from train.evaluate import Report, Task, evaluate
+from train.loop import METRIC, validation_task
+from train.release import Trained
+
+DECAYS: Final = (1.0, 0.9, 0.8, 0.7)
+"""What an event may lose for each later one; each baseline takes what is best for it on validation."""
+
+
+def held_out_task(split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,)) -> Task:
+    """Rank the test events given all that came before them, validation included."""
+    histories = join(split.train, split.validation)
+    return Task("test", histories, split.test, sampled=sampled, ks=tuple(ks), training=split.train)
+
+
+def compare(trained: Trained, task: Task) -> Iterator[Report]:
+    """Popularity, ItemKNN, EASE and the flagship, one report each, as each is done."""
+    split = trained.prepared.split
+    yield evaluate(Popularity.fit(split.train), task)
+    knn, ease = ItemKNN.fit(split.train), EASE.fit(split.train)
+    yield evaluate(_best(split, [replace(knn, decay=decay) for decay in DECAYS]), task)
+    yield evaluate(_best(split, [replace(ease, decay=decay) for decay in DECAYS]), task)
+    yield evaluate(trained.flagship, task)
+
+
+def table(reports: Sequence[Report], metrics: Sequence[str], cohort: str = "all") -> str:
+    """Models as lines, metrics as columns, for one cohort; models that were asked nothing in it are left out."""
+    figures = {report.scorer: {row.metric: row for row in report.rows if row.cohort == cohort} for report in reports}
+    queries = max((row.num_queries for found in figures.values() for row in found.values()), default=0)
+    width = max(12, len(cohort), *(len(name) for name in figures))
+    lines = [" ".join([cohort.ljust(width), *(metric.rjust(10) for metric in metrics), f"{queries:9,d} queries"])]
+    for name, found in figures.items():
+        if found:
+            lines.append(" ".join([name.ljust(width), *(f"{found[metric].value:10.4f}" for metric in metrics)]))
+    return "\n".join(lines)
+
+
+def _best(split: Split, models: Sequence[Scorer]) -> Scorer:
+    task = validation_task(split)
+    return max(models, key=lambda model: evaluate(model, task).value(METRIC))
