@@ -22,6 +22,7 @@ _PLATFORM = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_:@.-]+")
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED_PLATFORMS: Final = frozenset({"account", "user"})
+_RESERVED_KINDS: Final = frozenset({"account", "user", "item", "platform"})
 
 
 def check_platform(platform: str) -> str:
@@ -151,7 +152,7 @@ class EntityKey(str):
     __slots__ = ()
 
     def __new__(cls, kind: str, name: str) -> Self:
-        if not _KIND.fullmatch(kind) or kind in _RESERVED_PLATFORMS or kind in {"item", "platform"}:
+        if not _KIND.fullmatch(kind) or kind.replace("_", "") in _RESERVED_KINDS:
             raise KeyFormatError(
                 f"{kind!r} is not a kind of entity: use a-z 0-9 _ beginning with a letter, such as category, "
                 "and none of account, user, item, platform"

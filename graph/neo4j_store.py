@@ -503,8 +503,8 @@ def _write_events(tx: neo4j.ManagedTransaction, type: str, events: dict[str, Eve
             **_moment(event.at),
             "properties": {
                 "event_id": event.event_id,
-                "weight": event.weight,
-                "value": event.value,
+                "weight": event.weight + 0.0,  # SQLite keeps no negative zero, and both stores hold the same
+                "value": None if event.value is None else event.value + 0.0,
                 "sequence": event.sequence,
                 **_encoded(event.context, EVENT_PROPERTIES),
             },

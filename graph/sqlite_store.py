@@ -190,7 +190,7 @@ class SqliteStore:
         Raises: StoreUrlError if the URL names no file; StoreUnavailableError if the file cannot be opened.
         """
         parts = urlsplit(url)
-        if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
+        if not parts.path.startswith("/") or parts.path == "/" or parts.netloc or parts.query or parts.fragment:
             raise StoreUrlError(
                 f"{url!r} names no file: write sqlite:///var/graph.db (three slashes, from the working directory) "
                 "or sqlite:////srv/graph.db (four, from the root)"

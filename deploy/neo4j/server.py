@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -76,6 +77,8 @@ class Place:
     http_port: int = 7474
     heap_mib: int = 1024
     page_cache_mib: int = 512
+    outlives_us: bool = True
+    """Whether signals to our process group (Ctrl-C, `timeout`) leave it alone."""
 
     def url(self, password: str) -> str:
         """The store's URL."""
@@ -192,7 +195,7 @@ class AssembledServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=self._place.outlives_us,
             )
         (home / "run" / "pid").write_text(str(self._process.pid))
         try:
@@ -440,12 +443,14 @@ def _check_login(url: str) -> None:
     import neo4j
     from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())  # what it would say, our errors say
     parts = urlsplit(url)
     bare = urlunsplit((parts.scheme, f"{parts.hostname}:{parts.port or 7687}", "", "", ""))
+    database = parts.path.strip("/") or "neo4j"
     auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
     try:
-        with neo4j.GraphDatabase.driver(bare, auth=auth) as driver:
-            driver.execute_query("RETURN 1", database_=parts.path.strip("/") or "neo4j")
+        with neo4j.GraphDatabase.driver(bare, auth=auth) as driver, driver.session(database=database) as session:
+            session.run("RETURN 1").consume()
     except AuthError as error:
         raise NoNeo4jError(
             f"the Neo4j at {bare} has another password: set NEO4J_PASSWORD to it, or remove its data to begin anew"
