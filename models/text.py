@@ -40,6 +40,20 @@ def vectors_name(name_or_path: str) -> str:
     return f"{folder.resolve().name}-{where}"
 
 
+def locate_model(name_or_path: str) -> tuple[str, bool]:
+    """Where a model is: (folder or hub name, whether to look on this machine only); raises TextError."""
+    if Path(name_or_path).is_dir():
+        return name_or_path, True
+    if name_or_path.removeprefix("sentence-transformers/") == DEFAULT_MODEL:
+        spec = find_spec(_PACKAGE)
+        if spec is not None and spec.origin is not None:
+            return str(Path(spec.origin).parent / "model"), True
+        name_or_path = f"sentence-transformers/{DEFAULT_MODEL}"
+    if Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+        raise TextError(f"{name_or_path} is no folder: give the folder of a Hugging Face model, or a hub name")
+    return name_or_path, _is_cached(name_or_path) or not _reach_hub(name_or_path)
+
+
 class TextModel:
     """A frozen encoder or decoder with its tokenizer; thread-safe, never trained, always in evaluation mode."""
 
@@ -71,14 +85,21 @@ class TextModel:
         """
         import torch
         import transformers
+        from transformers.utils import logging as progress
 
-        source, local_only = _find(name_or_path)
+        source, local_only = locate_model(name_or_path)
+        shown = progress.is_progress_bar_enabled()
+        if local_only:
+            progress.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             model = transformers.AutoModel.from_pretrained(source, local_files_only=local_only)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=local_only)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise TextError(f"{name_or_path} cannot be read as a text model: {reason}") from error
+        finally:
+            if shown:
+                progress.enable_progress_bar()  # type: ignore[no-untyped-call]
         architectures = model.config.architectures or []
         decoder = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
         model.requires_grad_(False).eval().float().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -133,24 +154,10 @@ POOLINGS: Final[Mapping[Pooling, Callable[[Any, Any], Any]]] = {"mean": _mean, "
 
 
 def _positions(config: Any) -> int:
-    """How many tokens the model has positions for; RoBERTa and its kin keep the first ones, up to padding, for themselves."""
+    """Tokens the model has positions for; RoBERTa and its kin keep those up to padding for themselves."""
     positions = int(getattr(config, "max_position_embeddings", MAX_TOKENS))
     reserved = (config.pad_token_id or 0) + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
     return positions - reserved
-
-
-def _find(name_or_path: str) -> tuple[str, bool]:
-    """Where a model is: (folder or hub name, whether to look on this machine only)."""
-    if Path(name_or_path).is_dir():
-        return name_or_path, True
-    if name_or_path.removeprefix("sentence-transformers/") == DEFAULT_MODEL:
-        spec = find_spec(_PACKAGE)
-        if spec is not None and spec.origin is not None:
-            return str(Path(spec.origin).parent / "model"), True
-        name_or_path = f"sentence-transformers/{DEFAULT_MODEL}"
-    if Path(name_or_path).is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-        raise TextError(f"{name_or_path} is no folder: give the folder of a Hugging Face model, or a hub name")
-    return name_or_path, _is_cached(name_or_path) or not _reach_hub(name_or_path)
 
 
 def _is_cached(name: str) -> bool:
@@ -163,12 +170,11 @@ def _reach_hub(name: str) -> bool:
     """Ask the hub once and briefly: the libraries themselves retry for half a minute before they give up."""
     import httpx
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         raise TextError(f"{name} is not on this machine and HF_HUB_OFFLINE is set: give the folder of a model")
     try:
-        get_session().head(constants.ENDPOINT, timeout=_REACH_TIMEOUT_S)
+        httpx.head(constants.ENDPOINT, timeout=_REACH_TIMEOUT_S)
     except httpx.HTTPError as error:
         raise TextError(
             f"{name} is not on this machine and {constants.ENDPOINT} cannot be reached ({error}): give the folder of a "

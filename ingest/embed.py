@@ -1,0 +1,288 @@
+"""Embed: the texts of items and entities through the frozen language model, with Ray Data, only where they changed."""
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from graph.keys import ItemKey
+from graph.records import Item
+from graph.store import Store
+from ingest.errors import IngestError
+from models.text import DEFAULT_MODEL, TextModel, locate_model, vectors_name
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+_WITHOUT_TEXT: Final = frozenset({"Platform", "User", "Account"})
+
+_OPAQUE: Final = re.compile(r"[a-z]\.[0-9a-z_]+|[0-9a-fA-F-]{16,}|[A-Z]?[0-9]+")
+"""Names that are a source's ids (Freebase's m.0dr_4, hashes, numbers, Wikidata's Q42): they say nothing to read."""
+
+_BATCH: Final = 512
+"""Texts that an actor is handed at once; it sorts them by length."""
+_WORTH_AN_ACTOR: Final = 4_000
+"""Texts that are worth the seconds it takes another actor to load the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What became of the nodes of a label."""
+
+    label: str
+    nodes: int
+    texts: int
+    """Nodes with something to read; each has a vector now."""
+    embedded: int
+    """Texts that were new or had changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReport:
+    """What a run did."""
+
+    model: str
+    labels: Sequence[LabelReport]
+    embedded: int
+    """Texts that went through the model; the same text of several nodes goes once."""
+    seconds: float
+    texts_per_s: float
+    """Of those that went through the model, its loading and the start of Ray included; 0 when nothing had changed."""
+
+    def __str__(self) -> str:
+        width = max((len(row.label) for row in self.labels), default=5)
+        lines = [f"{'label':{width}}  {'nodes':>9}  {'texts':>9}  {'embedded':>9}"]
+        lines += [f"{row.label:{width}}  {row.nodes:9,}  {row.texts:9,}  {row.embedded:9,}" for row in self.labels]
+        return "\n".join([*lines, f"{self.model}: {self.seconds:.1f} s, {self.texts_per_s:,.0f} texts/s"])
+
+
+def embed(
+    store: Store,
+    var: Path,
+    model_name: str = DEFAULT_MODEL,
+    *,
+    ray_address: str | None = None,
+    console: Console | None = None,
+) -> EmbedReport:
+    """Write var/vectors/<model>/<label>.parquet (key, text_hash, vector) for every label of the store.
+
+    Nodes without text get no vector, nodes that left the store leave the file, and a text that some node had before is
+    not embedded again. A file appears whole or not at all; one that would not change is not touched.
+    A Ray that runs already is used; else one is started, and stopped at the end. Without new texts none is.
+
+    Args:
+        model_name: a folder or a hub name, as `TextModel.load` takes it.
+        ray_address: the cluster to join; None starts one of this process's own.
+        console: where a progress bar goes when there are new texts and it is a terminal.
+    Raises: StoreError; TextError; IngestError if the vectors cannot be read or written.
+    """
+    started = time.perf_counter()
+    folder = var / "vectors" / vectors_name(model_name)
+    known = {label: _Vectors.read(folder / f"{label}.parquet") for label in _labels(store)}
+    said = {label: _texts(store, label) for label in known}
+    held = {digest: (label, row) for label, vectors in known.items() for row, digest in enumerate(vectors.hashes)}
+    new = {digest: text for texts in said.values() for digest, text in texts.by_hash.items() if digest not in held}
+
+    made = _through_ray(new, model_name, ray_address, console) if new else _Vectors.none()
+    seconds = time.perf_counter() - started
+    fresh = {digest: row for row, digest in enumerate(made.hashes)}
+    for label, texts in said.items():
+        vectors = [
+            made.matrix[fresh[digest]] if digest in fresh else known[held[digest][0]].matrix[held[digest][1]]
+            for digest in texts.hashes
+        ]
+        _write(folder / f"{label}.parquet", known[label], texts, vectors)
+    return EmbedReport(
+        vectors_name(model_name),
+        [
+            LabelReport(label, texts.nodes, len(texts.keys), sum(digest in fresh for digest in texts.hashes))
+            for label, texts in said.items()
+        ],
+        len(new),
+        time.perf_counter() - started,
+        len(new) / seconds if new else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What the nodes of a label say, by key."""
+
+    nodes: int
+    keys: Sequence[str]
+    hashes: Sequence[str]
+    by_hash: Mapping[str, str]
+
+
+def _labels(store: Store) -> Sequence[str]:
+    return [label for label in store.labels() if label not in _WITHOUT_TEXT]
+
+
+def _texts(store: Store, label: str) -> _Texts:
+    nodes, said = 0, {}
+    for batch in store.read_nodes(label):
+        nodes += len(batch)
+        for node in batch.to_pylist():
+            if text := _readable(label, node):
+                said[node["key"]] = text
+    keys = sorted(said)
+    hashes = [hashlib.blake2b(said[key].encode(), digest_size=16).hexdigest() for key in keys]
+    return _Texts(nodes, keys, hashes, {digest: said[key] for key, digest in zip(keys, hashes, strict=True)})
+
+
+def _readable(label: str, node: Mapping[str, Any]) -> str:
+    if label == "Item":
+        return Item(ItemKey.parse(node["key"]), title=node["title"], text=node["text"]).description.strip()
+    name: str = node["name"].strip()
+    return "" if _OPAQUE.fullmatch(name) else name
+
+
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """A file of vectors."""
+
+    keys: Sequence[str]
+    hashes: Sequence[str]
+    matrix: NDArray[np.float32]
+
+    @classmethod
+    def none(cls) -> "_Vectors":
+        return cls((), (), np.zeros((0, 0), dtype=np.float32))
+
+    @classmethod
+    def read(cls, path: Path) -> "_Vectors":
+        if not path.exists():
+            return cls.none()
+        try:
+            table = pq.read_table(path, columns=["key", "text_hash", "vector"])
+            return cls(table["key"].to_pylist(), table["text_hash"].to_pylist(), _matrix(table["vector"]))
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise IngestError(f"{path} cannot be read as vectors ({error}): delete it and embed again") from error
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values, dtype=np.float32).reshape(-1, column.type.list_size)
+
+
+def _vector_array(matrix: NDArray[np.float32]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), type=pa.float32()), matrix.shape[1])
+
+
+def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArray[np.float32]]) -> None:
+    if list(before.keys) == list(texts.keys) and list(before.hashes) == list(texts.hashes):
+        return
+    if not texts.keys:
+        path.unlink()
+        return
+    table = pa.table(
+        {
+            "key": pa.array(texts.keys, pa.string()),
+            "text_hash": pa.array(texts.hashes, pa.string()),
+            "vector": _vector_array(np.stack(vectors)),
+        }
+    )
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
+            pq.write_table(table, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise IngestError(f"{path} cannot be written ({error}): make room or give another var folder") from error
+
+
+def _through_ray(
+    texts: Mapping[str, str], model_name: str, ray_address: str | None, console: Console | None
+) -> _Vectors:
+    from ray.exceptions import RayError
+
+    locate_model(model_name)
+    hashes: list[str] = []
+    parts: list[NDArray[np.float32]] = []
+    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = console is None or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar, _ray(ray_address):
+        task = bar.add_task("embed", total=len(texts))
+        try:
+            batches: Iterable[Any] = _pipeline(texts, model_name).iter_batches(batch_size=None, batch_format="pyarrow")
+            for batch in batches:
+                hashes += batch["text_hash"].to_pylist()
+                parts.append(_matrix(batch["vector"]))
+                bar.advance(task, len(batch))
+        except RayError as error:
+            raise IngestError(f"embedding with {model_name} failed, nothing was written: {error}") from error
+    return _Vectors((), hashes, np.concatenate(parts))
+
+
+def _pipeline(texts: Mapping[str, str], model_name: str) -> "Dataset":
+    import ray
+    import ray.data
+
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus, cores = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+    actors = min(gpus or cores, math.ceil(len(texts) / _WORTH_AN_ACTOR))
+    table = pa.table({"text_hash": list(texts), "text": list(texts.values())})
+    blocks = [table.slice(start, _BATCH) for start in range(0, len(table), _BATCH)]
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray.data.from_arrow(blocks).map_batches(
+        _Encoder,
+        fn_constructor_args=(model_name,),
+        batch_size=_BATCH,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        num_cpus=None if gpus else cores // actors,
+        num_gpus=1 if gpus else None,
+    )
+
+
+class _Encoder:
+    """What each Ray actor does: one model, batch after batch."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model = TextModel.load(model_name)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        vectors = self._model.encode(batch["text"].to_pylist())
+        return pa.table({"text_hash": batch["text_hash"], "vector": _vector_array(vectors)})
+
+
+@contextlib.contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    own: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if address is None else {}
+    # Ray Data announces every pipeline, and that its actors' arguments are kept where Ray keeps arguments.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray.init(
+        address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
