@@ -195,9 +195,8 @@ class HistoryEncoder(nn.Module):
         age = steps[:, None] - steps[None, :]
         future = torch.zeros(length, length, device=vectors.device).masked_fill(age < 0, -torch.inf)
         bias = self.age_bias[:, :, age.clamp(min=0)] + future
-        context = self.event_type(batch.event_type) + self.platform(platform)
-        if self.ordered:
-            context = context + self.gap(batch.gap)
+        gap = batch.gap if self.ordered else torch.zeros_like(batch.gap)
+        context = self.event_type(batch.event_type) + self.platform(platform) + self.gap(gap)
         hidden = self.dropout(self.input_scale * vectors + context)
         for block, block_bias in zip(self.blocks, bias[:-1], strict=True):
             hidden = block(hidden, block_bias)
