@@ -49,7 +49,10 @@ def _platform(text: str) -> str:
 
 
 def _instant(at: datetime) -> datetime:
-    utc = at.astimezone(UTC)
+    try:
+        utc = at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{at.isoformat()} is no instant in UTC: give when it happened") from None
     if utc > datetime.now(UTC) + MAX_FUTURE:
         raise ValueError(f"{at.isoformat()} is more than a day ahead of this server's clock: give when it happened")
     return utc
@@ -64,8 +67,9 @@ AccountId = Annotated[str, Field(max_length=256, examples=["movielens:196"]), Af
 PlatformName = Annotated[str, Field(examples=["movielens"]), AfterValidator(_platform)]
 EventType = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["RATED"])]
 Instant = Annotated[AwareDatetime, Field(examples=["2026-01-31T12:00:00Z"]), AfterValidator(_instant)]
-Scalar = str | int | float | bool
 Value = Annotated[float, Field(allow_inf_nan=False)]
+Integer = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Scalar = str | Integer | Value | bool
 
 
 class _Model(BaseModel):
@@ -137,7 +141,7 @@ class EventIn(_Model):
 class EventsRequest(_Model):
     """Events to be kept; each is accepted or rejected by itself."""
 
-    events: list[dict[str, Any]] = Field(
+    events: list[Any] = Field(
         min_length=1,
         max_length=MAX_EVENTS,
         json_schema_extra={"items": {"$ref": "#/components/schemas/EventIn"}},

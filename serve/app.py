@@ -76,7 +76,7 @@ class Service:
             late = TimeoutError(f"no answer from the store within {STORE_TIMEOUT_S} s")
             return self.live.without_store(person, late)
 
-    async def keep(self, raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    async def keep(self, raw: Sequence[Any]) -> dict[str, Any]:
         """Check events, put the good ones on disk and say what became of each."""
         return await _in(self.disk_pool, lambda: _keep(self, raw))
 
@@ -264,7 +264,7 @@ def _recommendations(service: Service, recommender: Recommender, found: Recommen
     )
 
 
-def _keep(service: Service, raw: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
     recommender = service.recommender
     problems: dict[int, Problem] = {}
     events: dict[int, EventIn] = {}

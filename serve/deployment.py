@@ -122,7 +122,7 @@ def run(
         )
 
     # Not below $TMPDIR: sockets are made in it, whose paths may have 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="isthmus-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="isthmus-", dir="/tmp"))
     options = folder / "options.json"
     # Secrets go through a file of ours alone, since Ray logs and shows what a deployment is given.
     options.touch(mode=0o600)

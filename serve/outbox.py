@@ -72,6 +72,8 @@ class Outbox:
 
         Raises: OutboxError; then none of them is kept.
         """
+        if not events:
+            return []
         now = int(time.time())
         fresh: list[bool] = []
         with self._write_lock:

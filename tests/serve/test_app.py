@@ -165,14 +165,18 @@ def test_events_are_accepted_one_by_one(client: TestClient, service: Service):
         sent("extra", surprise=1),
         sent("nan", account_id="films"),
         {},
+        5,
+        sent("early", occurred_at="0001-01-01T00:00:00+14:00"),
+        sent("nan", context={"n": float("nan")}),
     ]
-    response = client.post("/v1/events", json={"events": events})
+    body = json.dumps({"events": events})
+    response = client.post("/v1/events", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 202
     answer = response.json()
     assert (answer["accepted"], answer["duplicates"]) == (1, 1)
     rejected = {one["index"]: one["problem"] for one in answer["rejected"]}
-    assert list(rejected) == [2, 3, 4, 5, 6, 7, 8]
-    assert [rejected[index]["status"] for index in rejected] == [404, 422, 422, 422, 422, 422, 422]
+    assert list(rejected) == list(range(2, 12))
+    assert [rejected[index]["status"] for index in rejected] == [404, *[422] * 9]
     assert rejected[2]["errors"] == [
         {
             "pointer": "/events/2/item_id",
@@ -181,6 +185,7 @@ def test_events_are_accepted_one_by_one(client: TestClient, service: Service):
     ]
     assert rejected[4]["errors"][0]["pointer"] == "/events/4/occurred_at"
     assert rejected[6]["errors"][0]["pointer"] == "/events/6/surprise"
+    assert rejected[9]["errors"][0]["pointer"] == "/events/9"
     assert {error["pointer"] for error in rejected[8]["errors"]} >= {"/events/8/event_id", "/events/8/item_id"}
     assert [each.event_id for _, each in service.outbox.pending()] == ["good"]
 
