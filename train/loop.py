@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from models.leads_to import LeadsTo
 from train.data import ItemSide, SplitName, TrainingBatch, Windows, item_side, new_encoder, split_by
 from train.evaluate import Task, evaluate
 from train.step import Objective, ObjectiveConfig
+
+if TYPE_CHECKING:
+    import ray.train
 
 METRIC: Final = "ndcg@10"
 """What decides which epoch was best: over all validation queries, full ranking within the target's platform."""
@@ -122,7 +126,8 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
         objective = nn.parallel.DistributedDataParallel(objective)
     run = _Run(config, encoder, objective, Windows(prepared.split.train, config.encoder.max_history))
 
-    checkpoint = ray.train.get_checkpoint()
+    kept = _Kept(Path(values["kept"])) if values["kept"] else None
+    checkpoint = kept.last() if kept else ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder), device)
@@ -144,7 +149,9 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
         }
         with tempfile.TemporaryDirectory() as folder:
             saved = None
-            if rank == 0:
+            if kept is not None:
+                saved = kept.keep(run)
+            elif rank == 0:
                 run.save(Path(folder))
                 saved = ray.train.Checkpoint.from_directory(folder)
             ray.train.report(metrics, checkpoint=saved)
@@ -173,6 +180,8 @@ class _Run:
         """One pass over this worker's share of the windows; every worker takes the same number of steps."""
         config = self._config
         self._objective.train()
+        if not config.encoder.ordered:
+            self._windows.shuffle(np.random.default_rng([config.seed, self.epoch, 1]))
         order = np.random.default_rng([config.seed, self.epoch]).permutation(len(self._windows))
         share = order[: len(order) // workers * workers or len(order)][rank::workers]
         steps = max(1, -(-len(share) // config.batch))
@@ -220,6 +229,33 @@ class _Run:
         self._best_weights = load_file(folder / _BEST, device=str(device))
 
 
+class _Kept:
+    """The checkpoints of a run in this process, of which Ray copies none to its storage: the last one, by epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def last(self) -> "ray.train.Checkpoint | None":
+        import ray.train
+
+        found = sorted(self._folder.glob("epoch-*"))
+        return ray.train.Checkpoint.from_directory(found[-1]) if found else None
+
+    def keep(self, run: _Run) -> "ray.train.Checkpoint":
+        """Write the state of a run; a kill leaves this checkpoint or the one before, whole."""
+        import ray.train
+
+        before = list(self._folder.glob("*"))
+        new, target = self._folder / ".new", self._folder / f"epoch-{run.epoch:06d}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        run.save(new)
+        new.rename(target)
+        for folder in before:
+            shutil.rmtree(folder, ignore_errors=True)
+        return ray.train.Checkpoint.from_directory(target)
+
+
 def best_encoder(folder: Path, prepared: Prepared, config: LoopConfig) -> Encoder:
     """The encoder of a checkpoint's best epoch."""
     encoder = new_encoder(prepared.items, prepared.split.train, config.encoder)
@@ -227,9 +263,14 @@ def best_encoder(folder: Path, prepared: Prepared, config: LoopConfig) -> Encode
     return encoder.eval()
 
 
-def worker_values(inputs: Inputs, config: LoopConfig) -> dict[str, Any]:
-    """What `train_on_worker` takes, in a form that travels."""
+def worker_values(inputs: Inputs, config: LoopConfig, kept: Path | None = None) -> dict[str, Any]:
+    """What `train_on_worker` takes, in a form that travels.
+
+    Args:
+        kept: where the loop itself keeps its checkpoints; None leaves them to Ray.
+    """
     return {
+        "kept": kept and str(kept.absolute()),
         "config": asdict(config),
         "snapshot": str(inputs.snapshot.absolute()),
         "vectors": str(inputs.vectors.absolute()),
