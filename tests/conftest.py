@@ -1,4 +1,4 @@
-"""Fixtures of every room: the planted graph (tests/planted.py) in an embedded store, and a snapshot of it."""
+"""Fixtures of every room: the planted graph (tests/planted.py) in a store, a snapshot of it, both stores."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from graph.snapshot import Snapshot, write_snapshot
 from graph.store import Store, open_store
+from tests.neo4j_server import Neo4jForTests, empty, neo4j_for_tests
 from tests.planted import plant
 
 if TYPE_CHECKING:
@@ -34,6 +35,37 @@ def planted_snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     with open_store(f"sqlite:///{folder / 'planted.db'}") as store:
         plant(store)
         return write_snapshot(store, folder / "snapshots")
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neo4jForTests]:
+    """A real Neo4j, started once for all tests and ended after them."""
+    with neo4j_for_tests(tmp_path_factory.mktemp("neo4j")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def neo4j_uri(neo4j_server: Neo4jForTests) -> str:
+    """The URL of a real Neo4j as `open_store` takes it; what is in it is up to the tests."""
+    return neo4j_server.url
+
+
+@pytest.fixture(params=["sqlite", "neo4j"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'graph.db'}"
+    url: str = request.getfixturevalue("neo4j_uri")
+    empty(url)
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """An empty store, of each kind in turn."""
+    with open_store(store_url) as opened:
+        opened.ensure_schema()
+        yield opened
 
 
 @pytest.fixture(scope="session")
