@@ -64,7 +64,8 @@ neo4j-stop: $(READY) ## Stop that Neo4j; its data stay in var/neo4j
 	@$(BIN)/python deploy/neo4j/server.py stop
 
 benchmarks: $(READY) ## Print the figures of docs/benchmarks.md (ONLY=startup: one of them)
-	@set -e; for file in benchmarks/$(or $(ONLY),*).py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in $(or $(ONLY),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
+		echo "== python -m benchmarks.$$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
 constraints: $(READY) ## Resolve the newest versions anew into constraints.txt
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate --no-header \
