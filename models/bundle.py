@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array, csr_matrix
 
@@ -155,9 +156,10 @@ def write_bundle(
         facts: what else the manifest says: snapshot, metrics, training configuration. JSON values.
     Raises: BundleError if the disk does not take it; nothing half-written is left behind.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".new-", dir=directory))
+    folder = None
     try:
+        directory.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=directory))
         _write_files(folder, flagship, catalogue, knowledge)
         files = {str(file.relative_to(folder)): _checksum(file) for file in sorted(folder.rglob("*")) if file.is_file()}
         manifest = {
@@ -176,15 +178,26 @@ def write_bundle(
         manifest["version"] = hashlib.blake2b(content, digest_size=6).hexdigest()
         (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
         target = directory / str(manifest["version"])
-        if target.exists():
-            shutil.rmtree(folder)
-        else:
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)
             folder.chmod(0o755)
             folder.rename(target)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise BundleError(f"the bundle could not be written to {directory} ({error}): free some space there") from error
+    except (OSError, SafetensorError) as error:
+        raise BundleError(
+            f"the bundle could not be written to {directory} ({error}): free some space there, or name another folder"
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
     return target
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        Bundle.open(path)
+    except BundleError:
+        return False
+    return True
 
 
 def _write_files(folder: Path, flagship: Flagship, catalogue: Catalogue, knowledge: Knowledge) -> None:
@@ -224,7 +237,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise BundleError(f"{path} is a bundle of format {found}, this Isthmus reads format {FORMAT}: train again")
-    claimed = manifest["version"]
+    claimed = manifest.get("version")
     content = json.dumps({key: value for key, value in manifest.items() if key != "version"}, sort_keys=True).encode()
     if hashlib.blake2b(content, digest_size=6).hexdigest() != claimed:
         raise BundleError(f"{file} is not what was released as {claimed}: it was changed or damaged, train again")
@@ -238,7 +251,7 @@ def _checksum(file: Path) -> str:
 
 def newest_bundle(directory: Path) -> Path:
     """The bundle written last below a directory; BundleError if there is none."""
-    manifests = sorted(directory.glob(f"*/{_MANIFEST}"), key=lambda file: file.stat().st_mtime)
+    manifests = sorted(directory.glob(f"[!.]*/{_MANIFEST}"), key=lambda file: file.stat().st_mtime)
     if not manifests:
         raise BundleError(f"there is no bundle below {directory}: make one with isthmus train")
     return manifests[-1].parent

@@ -6,6 +6,7 @@ The dense part is the graph network's (models.encoder), the sparse part a linear
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ class Flagship:
 
     @classmethod
     def from_encoder(cls, encoder: Encoder, graph: Relations, leads_to: LeadsTo) -> "Flagship":
-        """Compute the item side of a trained encoder over a graph."""
+        """Compute the item side of a trained encoder over a graph; the encoder may go on training, this is a copy."""
         encoder = encoder.eval()
         with torch.inference_mode():
             parts = {
@@ -52,12 +53,12 @@ class Flagship:
             }
             vectors: NDArray[np.float32] = np.asarray(sum(parts.values()), dtype=np.float32)
         return cls(
-            encoder.history.cpu(),
-            encoder.adapter.detach().cpu(),
-            encoder.prior.detach().cpu(),
+            deepcopy(encoder.history).cpu().requires_grad_(False),
+            encoder.adapter.detach().clone().cpu(),
+            encoder.prior.detach().clone().cpu(),
             encoder.config.max_history,
             vectors,
-            encoder.bias.numpy(force=True),
+            encoder.bias.numpy(force=True).copy(),
             parts,
             encoder.item_platform.numpy(force=True),
             leads_to,

@@ -100,15 +100,15 @@ class TrainingBatch:
 
 
 class Windows:
-    """People's events cut into windows of at most `length`, so that every event is once an input and once a target."""
+    """People's events cut into windows of at most `length`: every event is an input once, and once the very next."""
 
     def __init__(self, training: Interactions, length: int) -> None:
-        self._length = length
+        self._training, self._length = training, length
         self._cut(training)
 
     def shuffle(self, random: np.random.Generator) -> None:
         """Put the events of every person in a random order, and cut again: for data whose order says little."""
-        events = self._events
+        events = self._training
         order = np.lexsort((random.random(len(events)), events.user))
         shuffled = replace(events, item=events.item[order], type=events.type[order], at=np.zeros_like(events.at))
         self._cut(shuffled)

@@ -131,9 +131,9 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder), device)
-    _seed(config.seed + 1000 * (run.epoch + 1) + rank)
     log = _Log(inputs.log) if rank == 0 else None
     while run.epoch < config.epochs and run.stale < config.patience:
+        _seed(config.seed + 1000 * (run.epoch + 1) + rank)
         started = time.perf_counter()
         loss = run.train_epoch(rank, workers, device)
         trained = time.perf_counter()
@@ -286,11 +286,8 @@ def validation_task(split: Split) -> Task:
 def _validate(encoder: Encoder, prepared: Prepared, graph: Any, config: LoopConfig) -> float:
     if not len(prepared.split.validation):
         raise TrainingError("no event is held out for validation: ingest longer histories")
-    random_state = torch.random.get_rng_state()
     flagship = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(prepared.split.train.items)))
-    value = evaluate(flagship, validation_task(prepared.split)).value(METRIC)
-    torch.random.set_rng_state(random_state)
-    return value
+    return evaluate(flagship, validation_task(prepared.split)).value(METRIC)
 
 
 def _from_first(value: float, workers: int, device: torch.device) -> float:

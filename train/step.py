@@ -48,6 +48,8 @@ class Objective(nn.Module):
         for platform, catalogue in enumerate(self._catalogues):
             target, first = batch.target[platform], batch.first[platform]
             known, begins = target >= 0, first >= 0
+            if not self._config.later_weight:
+                known = known & batch.immediate[platform]
             asked = torch.cat([y[known], y.new_zeros(int(begins.sum()), y.shape[-1])])
             wanted = torch.cat([target[known], first[begins]])
             if not len(wanted):
