@@ -2,10 +2,10 @@
 
 import ast
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -26,12 +26,14 @@ def test_the_command_line_loads_no_heavy_library_before_a_verb_runs():
     assert "typer" in loaded
 
 
-def test_help_answers_within_half_a_second():
+def test_help_costs_less_than_half_a_second():
+    """Of processor time, which a busy machine leaves as it is; benchmarks/startup.py tells the time on the clock."""
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([Path(sys.executable).with_name("isthmus"), "--help"], check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.5
 
 
