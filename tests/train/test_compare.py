@@ -1,0 +1,54 @@
+"""Every model on one test: the same events known to all, the same held-out ones asked for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graph.interactions import join
+from models.baselines.popularity import Popularity
+from tests.planted_training import PlantedRun
+from train.compare import compare, held_out_task, table
+from train.evaluate import Report, Row, evaluate
+from train.release import Trained, assemble
+
+
+@pytest.fixture(scope="module")
+def trained(planted_run: PlantedRun) -> Trained:
+    return assemble(planted_run.inputs, planted_run.config, planted_run.result.checkpoint)
+
+
+def test_the_history_at_test_holds_training_and_validation_and_never_a_target(trained: Trained):
+    split = trained.prepared.split
+    task = held_out_task(split)
+    assert len(task.histories) == len(split.train) + len(split.validation)
+    known = set(zip(task.histories.user.tolist(), task.histories.item.tolist(), strict=True))
+    asked = set(zip(task.targets.user.tolist(), task.targets.item.tolist(), strict=True))
+    assert asked.isdisjoint(known)
+
+
+def test_every_model_is_compared_once_and_the_flagship_finds_what_was_planted(trained: Trained):
+    reports = list(compare(trained, held_out_task(trained.prepared.split, ks=(3,))))
+    assert [report.scorer for report in reports] == ["popularity", "item-knn", "ease", "isthmus"]
+    popularity, *_, flagship = (report.value("ndcg@3") for report in reports)
+    assert flagship > popularity + 0.2
+
+
+def test_baselines_are_fitted_on_the_training_part_alone(trained: Trained):
+    split = trained.prepared.split
+    task = held_out_task(split)
+    first = next(compare(trained, task))
+    fitted_on_all = evaluate(Popularity.fit(join(join(split.train, split.validation), split.test)), task)
+    assert replace(first, seconds=0) == replace(evaluate(Popularity.fit(split.train), task), seconds=0)
+    assert not np.allclose([row.value for row in first.rows], [row.value for row in fitted_on_all.rows])
+
+
+def test_the_table_has_a_line_for_each_model_that_was_asked():
+    rows = [Row("all", "hr@10", 0.5, 1200), Row("new", "hr@10", 0.25, 3)]
+    reports = [Report("test", "isthmus", rows, 1.0), Report("test", "ease", rows[:1], 1.0)]
+    assert table(reports, ["hr@10"]).splitlines() == [
+        "all               hr@10     1,200 queries",
+        "isthmus          0.5000",
+        "ease             0.5000",
+    ]
+    assert table(reports, ["hr@10"], "new").splitlines()[1:] == ["isthmus          0.2500"]

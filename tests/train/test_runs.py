@@ -1,0 +1,68 @@
+"""Runs that are kept: named by what they were trained on, found again, and not done twice."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from graph.snapshot import Snapshot
+from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
+from train.loop import TrainingError
+from train.release import release
+from train.run import WorkerConfig
+from train.runs import Run
+
+SHORT = replace(SMALL, epochs=2)
+HERE = WorkerConfig(workers=0)
+
+
+@pytest.fixture(scope="module")
+def ended(planted_snapshot: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of two epochs that has ended, in a var folder of its own."""
+    var = tmp_path_factory.mktemp("var")
+    shutil.copytree(planted_snapshot.path, var / "snapshots" / planted_snapshot.id)
+    write_word_vectors(planted_snapshot, var / "vectors")
+    run = Run(planted_snapshot.id, TEXT_MODEL, SHORT, var)
+    assert run.result() is None
+    run.fit(HERE)
+    return run
+
+
+def test_a_run_that_has_ended_is_found_and_not_done_again(ended: Run):
+    told: list[object] = []
+    again = Run(ended.snapshot, TEXT_MODEL, SHORT, ended.var)
+    assert again.fit(HERE, told.append) == ended.result()
+    assert told == []
+    assert Run.newest(ended.var) == again
+
+
+def test_another_configuration_or_snapshot_is_another_run(ended: Run):
+    assert Run(ended.snapshot, TEXT_MODEL, replace(SHORT, epochs=3), ended.var).result() is None
+    assert Run("0" * 16, TEXT_MODEL, SHORT, ended.var).result() is None
+    assert Run(ended.snapshot, "other", SHORT, ended.var).result() is None
+
+
+def test_the_bundle_of_a_run_is_found_by_what_it_was_trained_on(ended: Run):
+    result = ended.result()
+    assert result is not None
+    assert ended.bundle() is None
+    released = release(ended.inputs, ended.config, result, ended.var / "bundles")
+    assert ended.bundle() == released
+    assert replace(ended, config=replace(SHORT, seed=1)).bundle() is None
+
+
+def test_a_run_whose_checkpoint_is_gone_is_done_again(ended: Run, tmp_path: Path):
+    var = tmp_path / "moved"
+    shutil.copytree(ended.var, var)
+    moved = replace(ended, var=var)
+    result = moved.result()
+    assert result is not None
+    assert result.checkpoint.is_relative_to(var), "a var folder can be moved"
+    shutil.rmtree(result.checkpoint)
+    assert moved.result() is None
+
+
+def test_without_any_run_the_next_step_is_said(tmp_path: Path):
+    with pytest.raises(TrainingError, match="run isthmus train first"):
+        Run.newest(tmp_path)
