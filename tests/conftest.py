@@ -1,5 +1,8 @@
 """Fixtures of every room: the planted graph (tests/planted.py) in a store, a snapshot of it, both stores."""
 
+import logging
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,3 +85,26 @@ def planted_bundle(planted_run: "PlantedRun", tmp_path_factory: pytest.TempPathF
     from train.release import release
 
     return release(planted_run.inputs, planted_run.config, planted_run.result, tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A real Ray of this process's own, started once for all tests and ended after them."""
+    with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short:
+        # Sockets live below RAY_TMPDIR and their paths may have 107 characters.
+        environment.setenv("RAY_TMPDIR", short)
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("RAY_AUTH_MODE", "disabled")
+        environment.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        with warnings.catch_warnings(action="ignore"):
+            import ray
+
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _node_ip_address="127.0.0.1",
+            )
+        yield
+        ray.shutdown()

@@ -1,0 +1,230 @@
+"""How well every model ranks, through the whole road: export, ingest, store, snapshot, split, fit, evaluation.
+
+    python -m benchmarks.quality [--only movielens-100k] [--data ../shared/data] [--var var/benchmarks]
+
+Settings are chosen on the validation part by NDCG and never see the test part. Models are fitted on the training part
+alone, as published figures are; "refitted" is what a user gets: fitted on training and validation with those settings.
+"alone" is fitted on one platform and told of that platform only. Sampled metrics do not keep the order of models:
+read the full ranking. A figure of three seeds is a mean and, behind ±, the standard deviation.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from graph.errors import IsthmusError
+from graph.interactions import Interactions, join
+from graph.keys import Pseudonyms
+from graph.snapshot import Snapshot, read_snapshot, write_snapshot
+from graph.split import Split, leave_one_out, random_per_user
+from graph.store import open_store
+from ingest.load import ingest
+from ingest.mapping import read_mapping
+from ingest.sources.movielens import fetch
+from models.baselines.ease import EASE
+from models.baselines.item_knn import ItemKNN
+from models.baselines.popularity import Popularity
+from models.scorer import Scorer
+from train.evaluate import Task, evaluate
+
+MAPPINGS: Final = Path(__file__).parent.parent / "ingest" / "mappings"
+SPLIT_SEEDS: Final = (2020, 2021, 2022)
+SAMPLE_SEEDS: Final = (0, 1, 2)
+SAMPLE: Final = 999
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of model, and the settings that it is tried with."""
+
+    name: str
+    fit: Callable[..., Scorer]
+    """Takes training interactions and settings by name."""
+    grid: Mapping[str, Sequence[Any]]
+    decays: Sequence[float] = ()
+    """Query weights for each later event: tried on a model that is fitted already."""
+
+    def fitted(self, training: Interactions) -> Iterator[tuple[Settings, Scorer]]:
+        """One model for each setting."""
+        for values in product(*self.grid.values()):
+            settings = dict(zip(self.grid, values, strict=True))
+            model: Any = self.fit(training, **settings)
+            if not self.decays:
+                yield settings, model
+            for decay in self.decays:
+                yield {**settings, "decay": decay}, replace(model, decay=decay)
+
+
+DECAYS: Final = (0.95, 0.9, 0.8, 0.7)
+KNN: Final = {"neighbours": (100, 400), "shrinkage": (0.0, 10.0, 50.0)}
+RIDGES: Final = {"ridge": (100.0, 300.0, 1000.0)}
+FAMILIES: Final = (
+    Family("popularity", Popularity.fit, {}),
+    Family("item-knn", ItemKNN.fit, KNN),
+    Family("item-knn, recency", ItemKNN.fit, KNN, DECAYS),
+    Family("ease", EASE.fit, RIDGES),
+    Family("ease, recency", EASE.fit, RIDGES, DECAYS),
+)
+
+
+def tune(family: Family, training: Interactions, task: Task, metric: str) -> tuple[Settings, Scorer, float]:
+    """The settings that are best on the validation task, the model fitted with them, and the seconds one fit takes."""
+    best: tuple[float, Settings, Scorer] | None = None
+    for settings, model in family.fitted(training):
+        value = evaluate(model, task).value(metric)
+        if best is None or value > best[0]:
+            best = value, settings, model
+    if best is None:
+        raise IsthmusError(f"{family.name} has no settings to try: give its grid at least one value for each name")
+    started = time.perf_counter()
+    model = family.fit(training, **best[1])
+    return best[1], model, time.perf_counter() - started
+
+
+def movielens(snapshot: Snapshot) -> None:
+    """8:1:1 at random of each person's ratings of 3 and more; training and validation masked; told of training only."""
+    interactions = snapshot.interactions()
+    wanted = interactions.where(interactions.weight > 0)
+    found: dict[str, list[tuple[float, ...]]] = {}
+    chosen: dict[str, list[str]] = {}
+    for seed in SPLIT_SEEDS:
+        split = random_per_user(wanted, seed=seed)
+        validation = Task("validation", split.train, split.validation, ks=(20,), seed=seed)
+        test = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
+        for family in FAMILIES:
+            settings, model, fit_s = tune(family, split.train, validation, "ndcg@20")
+            report = evaluate(model, test)
+            figures = (report.value("recall@20"), report.value("ndcg@20"), fit_s, report.seconds)
+            found.setdefault(family.name, []).append(figures)
+            chosen.setdefault(family.name, []).append(_text(settings))
+    print(f"\n## MovieLens-100k: {len(wanted):,} ratings of 3 and more, splits {SPLIT_SEEDS}\n")
+    print("| model | Recall@20 | NDCG@20 | fit s | score s | settings by validation |\n|---|---|---|---|---|---|")
+    for name, runs in found.items():
+        recall, ndcg, fit, score = zip(*runs, strict=True)
+        tried = "; ".join(dict.fromkeys(chosen[name]))
+        print(f"| {name} | {_spread(recall)} | {_spread(ndcg)} | {max(fit):.1f} | {max(score):.1f} | {tried} |")
+
+
+def food_kitchen(snapshot: Snapshot) -> None:
+    """Leave-one-out over both platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
+    interactions = snapshot.interactions()
+    split = leave_one_out(interactions)
+    past = join(split.train, split.validation)
+    print(f"\n## food-kitchen: {len(interactions):,} events, {len(split.test):,} people, {len(past.items):,} items")
+    print("\nHR@10/NDCG@10; sampled: against 999 items, seeds", SAMPLE_SEEDS)
+    sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in interactions.platforms]
+    sides += ["warm full", "cold full"]
+    print(f"\n| model | {' | '.join(sides)} | fit s | settings by validation |\n|{'---|' * (len(sides) + 3)}")
+    validation = Task("validation", split.train, split.validation, ks=(10,))
+    for family in FAMILIES:
+        settings, model, fit_s = tune(family, split.train, validation, "ndcg@10")
+        _print_row(family.name, _joint(model, split, past, split.train), fit_s, settings)
+        alone = [_alone(family, settings, split, past, number) for number in range(len(past.platforms))]
+        _print_row(f"{family.name}, alone", [*(a[0] for a in alone), *(a[1] for a in alone), "", ""], None, settings)
+        started = time.perf_counter()
+        refitted = family.fit(past, **settings)
+        fit_s = time.perf_counter() - started
+        _print_row(f"{family.name}, refitted", _joint(refitted, split, past, past), fit_s, settings)
+
+
+def _joint(model: Scorer, split: Split, past: Interactions, training: Interactions) -> list[str]:
+    sampled = [
+        evaluate(model, Task("sampled", past, split.test, sampled=SAMPLE, ks=(10,), seed=seed)) for seed in SAMPLE_SEEDS
+    ]
+    full = evaluate(model, Task("full", past, split.test, ks=(10,), training=training))
+    cohorts = [f"platform:{platform}" for platform in past.platforms]
+    told = {row.cohort for row in full.rows}
+    return [
+        *(
+            _pair([report.value("hr@10", c) for report in sampled], [r.value("ndcg@10", c) for r in sampled])
+            for c in cohorts
+        ),
+        *(
+            _pair([full.value("hr@10", cohort)], [full.value("ndcg@10", cohort)]) if cohort in told else ""
+            for cohort in (*cohorts, "warm items", "cold items")
+        ),
+    ]
+
+
+def _alone(family: Family, settings: Settings, split: Split, past: Interactions, platform: int) -> tuple[str, str]:
+    train, history, targets = (part.where(part.platform == platform) for part in (split.train, past, split.test))
+    model = family.fit(train, **settings)
+    sampled = evaluate(model, Task("sampled", history, targets, sampled=SAMPLE, ks=(10,)))
+    full = evaluate(model, Task("full", history, targets, ks=(10,)))
+    first, second = (_pair([report.value("hr@10")], [report.value("ndcg@10")]) for report in (sampled, full))
+    return first, second
+
+
+def _print_row(name: str, figures: Sequence[str], fit_s: float | None, settings: Settings) -> None:
+    seconds = "" if fit_s is None else f"{fit_s:.1f}"
+    print(f"| {name} | {' | '.join(figures)} | {seconds} | {_text(settings)} |", flush=True)
+
+
+def _text(settings: Settings) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def _pair(hit_rates: Sequence[float], ndcgs: Sequence[float]) -> str:
+    return f"{statistics.mean(hit_rates):.3f}/{statistics.mean(ndcgs):.3f}"
+
+
+def snapshot_of(mappings: Sequence[str], source: Path, var: Path) -> Snapshot:
+    """Ingest an export and cut a snapshot; one that was cut before is read again."""
+    snapshots = var / "snapshots"
+    for folder in sorted(snapshots.glob("*/manifest.json")):
+        return read_snapshot(folder.parent)
+    var.mkdir(parents=True, exist_ok=True)
+    with open_store(f"sqlite:///{var / 'graph.db'}") as store:
+        parts = [read_mapping(MAPPINGS / f"{mapping}.yaml") for mapping in mappings]
+        print(ingest(parts, store, Pseudonyms(b"benchmarks: no secret"), var, data=source), file=sys.stderr)
+        return write_snapshot(store, snapshots)
+
+
+def prepare(name: str, data: Path, var: Path) -> Snapshot:
+    """The snapshot of a data set."""
+    if name == "movielens-100k":
+        return snapshot_of([name], fetch(var / "sources" / name, lambda text: print(text, file=sys.stderr)), var / name)
+    if not (data / name).is_dir():
+        raise IsthmusError(
+            f"{data / name} is not there: food-kitchen is the Grocery and Kitchen parts of the Amazon review crawl of "
+            "2014 (McAuley et al.) as ABXI (WWW 2025) prepared them; bring them into the form of ingest/mappings/"
+            "food.yaml and kitchen.yaml and name their parent with --data, or give --only movielens-100k"
+        )
+    return snapshot_of(["food", "kitchen"], data / name, var / name)
+
+
+BENCHES: Final[Mapping[str, Callable[[Snapshot], None]]] = {"movielens-100k": movielens, "food-kitchen": food_kitchen}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds food-kitchen")
+    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and snapshots are kept")
+    arguments = parser.parse_args()
+    try:
+        for name in [arguments.only] if arguments.only else BENCHES:
+            started = time.perf_counter()
+            BENCHES[name](prepare(name, arguments.data, arguments.var))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"\n{time.perf_counter() - started:.0f} s in all, {peak:.1f} GiB at most")
+    except IsthmusError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
