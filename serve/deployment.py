@@ -239,6 +239,23 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
     import ray
     import ray.serve
 
+    try:
+        _init_ray()
+    except Exception as error:
+        # Ray gives a raylet 30 s to come up, which a busy machine may need twice; what came up late ends with us.
+        _LOG.warning("Ray did not start, trying once more: %s", error)
+        try:
+            _init_ray()
+        except Exception as again:
+            raise ServeError(
+                f"Ray does not start on this machine ({again}): give it more memory or less work"
+            ) from again
+    ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": 30})
+
+
+def _init_ray() -> None:
+    import ray
+
     ray.init(
         address="local",
         include_dashboard=False,
@@ -246,7 +263,6 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
         logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )
-    ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": 30})
 
 
 def _deploy(options: Path, bundle: Path, replicas: int) -> None:

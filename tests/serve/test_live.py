@@ -1,8 +1,10 @@
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from graph.errors import StoreUnavailableError
 from graph.keys import AccountKey, ItemKey, lone_user
-from graph.records import Event
+from graph.records import Account, Event, Link
 from graph.store import Store, open_store
 from serve.live import Live, StoreGate
 from serve.outbox import Outbox, drain
@@ -37,6 +39,19 @@ def test_events_on_their_way_count_by_each_account_and_by_the_person(outbox: Out
     outbox.accept(new)
     for who in (SPACE_0.user, SPACE_0.account("music"), SPACE_0.account("films")):
         assert live.of(who).events[-2:] == new
+
+
+def test_events_on_their_way_count_for_a_person_whose_key_says_nothing_of_the_account(
+    outbox: Outbox, planted_store: Store
+):
+    other = AccountKey("films", "ffff")
+    planted_store.upsert_nodes([Account(other)])
+    planted_store.link([Link(other, SPACE_0.user, "identity-table")])
+    new = event("new-1", other)
+    outbox.accept([new])
+    live = live_on(planted_store, outbox)
+    for who in (SPACE_0.user, SPACE_0.account("music"), other):
+        assert live.of(who).events[-1] == new
 
 
 def test_an_event_both_on_its_way_and_in_the_store_counts_once(outbox: Outbox, planted_store: Store):
@@ -96,3 +111,37 @@ def test_a_store_that_failed_is_left_alone_for_a_while_and_asked_again_then(plan
     assert len(calls) == 2
     assert not gate.is_down
     gate.close()
+
+
+class DrainingStore:
+    """A store that gets everything from the outbox at the worst moment: right before or after one of its answers."""
+
+    def __init__(self, store: Store, outbox: Outbox, method: str, when: str) -> None:
+        self._store, self._outbox, self._method, self._when = store, outbox, method, when
+
+    def __getattr__(self, name: str):
+        original = getattr(self._store, name)
+        if name != self._method:
+            return original
+
+        def answer(*args, **fields):
+            if self._when == "before":
+                drain(self._outbox, self._store)
+            found = original(*args, **fields)
+            if self._when == "after":
+                drain(self._outbox, self._store)
+            return found
+
+        return answer
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", ["user_of", "neighbourhood", "history"])
+@pytest.mark.parametrize("who", [SPACE_0.user, SPACE_0.account("films"), SPACE_0.account("music")])
+def test_an_event_that_leaves_the_outbox_meanwhile_is_not_missed(
+    outbox: Outbox, planted_store: Store, who, method: str, when: str
+):
+    new = event("new-1", SPACE_0.account("films"))
+    outbox.accept([new])
+    live = Live(outbox, StoreGate(lambda: DrainingStore(planted_store, outbox, method, when)))
+    assert live.of(who).events[-1] == new
