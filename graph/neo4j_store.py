@@ -103,7 +103,7 @@ _CURRENT_LINKS: Final = """
     SET a.platform = a.platform
     WITH a
     OPTIONAL MATCH (a)-[l:OF]->(u:User)
-    RETURN a.key, u.key, l.evidence, l.at.epochSeconds, l.at.nanosecond
+    RETURN a.key, u.key, l.evidence, l.at.epochMillis, l.at.microsecond
 """
 _WRITE_LINKS: Final = """
     UNWIND $rows AS row
@@ -120,18 +120,18 @@ _CONSTRAINTS: Final = """
 """
 _READ_ITEMS: Final = """
     MATCH (n:Item)
-    RETURN n.key, n.platform, n.title, n.text, n.url, n.created_at.epochSeconds, n.created_at.nanosecond,
+    RETURN n.key, n.platform, n.title, n.text, n.url, n.created_at.epochMillis, n.created_at.microsecond,
            [k IN keys(n) WHERE NOT k IN $reserved | [k, n[k]]]
 """
 _FIND_ITEMS: Final = _READ_ITEMS.replace("MATCH (n:Item)", "UNWIND $keys AS key MATCH (n:Item {key: key})")
 _READ_ENTITIES: Final = "MATCH (n:{label}) RETURN n.key, n.name, [k IN keys(n) WHERE NOT k IN $reserved | [k, n[k]]]"
 _EVENT_VALUES: Final = """
-    e.at.epochSeconds, e.at.nanosecond, e.sequence, e.value, e.weight,
+    e.at.epochMillis, e.at.microsecond, e.sequence, e.value, e.weight,
     [k IN keys(e) WHERE NOT k IN $reserved | [k, e[k]]]
 """
 _READ_EVENTS: Final = f"MATCH (a:Account)-[e:{{type}}]->(i:Item) RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}"
 _READ_LINKS: Final = """
-    MATCH (a:Account)-[l:OF]->(u:User) RETURN a.key, u.key, l.evidence, l.at.epochSeconds, l.at.nanosecond
+    MATCH (a:Account)-[l:OF]->(u:User) RETURN a.key, u.key, l.evidence, l.at.epochMillis, l.at.microsecond
 """
 _READ_RELATIONS: Final = """
     MATCH (s)-[r:{type}]->(t)
@@ -656,8 +656,9 @@ def _moment(at: datetime | None) -> dict[str, int | None]:
     return {"seconds": seconds, "nanos": micros * 1000}
 
 
-def _micros(seconds: int, nanos: int) -> int:
-    return seconds * 1_000_000 + nanos // 1000
+def _micros(millis: int, micros: int) -> int:
+    # Not from Neo4j's epochSeconds, which rounds towards 1970 and so is wrong by one for most instants before it.
+    return millis * 1000 + micros % 1000
 
 
 def _encoded(attributes: Attributes, reserved: Collection[str]) -> dict[str, Scalar | list[str]]:
@@ -678,14 +679,14 @@ def _json(column: Sequence[list[tuple[str, Any]]], reserved: Collection[str]) ->
     return [canonical_json(_decoded(pairs, reserved)) if pairs else "{}" for pairs in column]
 
 
-def _instants(seconds: Sequence[int | None], nanos: Sequence[int | None]) -> list[int | None]:
-    pairs = zip(seconds, nanos, strict=True)
+def _instants(millis: Sequence[int | None], micros: Sequence[int | None]) -> list[int | None]:
+    pairs = zip(millis, micros, strict=True)
     return [None if first is None or second is None else _micros(first, second) for first, second in pairs]
 
 
 def _item_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
-    *said, seconds, nanos, pairs = columns
-    return [*said, _instants(seconds, nanos), _json(pairs, ITEM_PROPERTIES)]
+    *said, millis, micros, pairs = columns
+    return [*said, _instants(millis, micros), _json(pairs, ITEM_PROPERTIES)]
 
 
 def _entity_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -694,14 +695,14 @@ def _entity_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
 
 
 def _event_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
-    event_id, account, item, seconds, nanos, sequence, value, weight, pairs = columns
-    instants = _instants(seconds, nanos)
+    event_id, account, item, millis, micros, sequence, value, weight, pairs = columns
+    instants = _instants(millis, micros)
     return [event_id, account, item, instants, sequence, value, weight, _json(pairs, EVENT_PROPERTIES)]
 
 
 def _link_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
-    account, user, evidence, seconds, nanos = columns
-    return [account, user, evidence, _instants(seconds, nanos)]
+    account, user, evidence, millis, micros = columns
+    return [account, user, evidence, _instants(millis, micros)]
 
 
 def _relation_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
@@ -709,13 +710,13 @@ def _relation_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
 
 
 def _event(row: Sequence[Any]) -> Event:
-    event_id, account, item, seconds, nanos, sequence, value, weight, pairs, type = row
+    event_id, account, item, millis, micros, sequence, value, weight, pairs, type = row
     return Event(
         event_id,
         type,
         stored_key(AccountKey, account),
         stored_key(ItemKey, item),
-        instant(_micros(seconds, nanos)),
+        instant(_micros(millis, micros)),
         weight,
         value,
         sequence,
@@ -724,14 +725,14 @@ def _event(row: Sequence[Any]) -> Event:
 
 
 def _item(row: Sequence[Any]) -> Item:
-    key, _, title, text, url, seconds, nanos, pairs = row
-    created_at = None if seconds is None else instant(_micros(seconds, nanos))
+    key, _, title, text, url, millis, micros, pairs = row
+    created_at = None if millis is None else instant(_micros(millis, micros))
     return Item(stored_key(ItemKey, key), title, text, url, created_at, _decoded(pairs, ITEM_PROPERTIES))
 
 
 def _link(row: Sequence[Any]) -> Link:
-    account, user, evidence, seconds, nanos = row
-    at = None if seconds is None else instant(_micros(seconds, nanos))
+    account, user, evidence, millis, micros = row
+    at = None if millis is None else instant(_micros(millis, micros))
     return Link(stored_key(AccountKey, account), stored_key(UserKey, user), evidence, at)
 
 
@@ -739,9 +740,9 @@ def _edge(type: str, ends: Sequence[str], properties: dict[str, Any]) -> Event |
     if type != "OF" and "event_id" not in properties:
         return stored_relation(type, ends, _decoded(properties.items(), RELATION_PROPERTIES))
     at = properties.get("at")
-    seconds, nanos = (None, None) if at is None else divmod((at.to_native() - EPOCH) // MICROSECOND * 1000, 10**9)
+    millis, micros = (None, None) if at is None else divmod((at.to_native() - EPOCH) // MICROSECOND, 1000)
     if type == "OF":
-        return _link((ends[1], ends[3], properties["evidence"], seconds, nanos))
+        return _link((ends[1], ends[3], properties["evidence"], millis, micros))
     own = [properties.get(name) for name in ("sequence", "value", "weight")]
     context = [(name, value) for name, value in properties.items() if name not in EVENT_PROPERTIES]
-    return _event((properties["event_id"], ends[1], ends[3], seconds, nanos, *own, context, type))
+    return _event((properties["event_id"], ends[1], ends[3], millis, micros, *own, context, type))

@@ -266,6 +266,29 @@ def test_text_that_is_not_unicode_is_refused(store: Store) -> None:
     assert store.counts().nodes == {}
 
 
+def test_instants_keep_their_microseconds_before_and_after_1970(store: Store) -> None:
+    instants = [
+        datetime(1900, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 969178, tzinfo=UTC),
+        datetime(1970, 1, 1, tzinfo=UTC),
+        datetime(2199, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    ]
+    items = [Item(ItemKey("films", f"n{n}"), created_at=at) for n, at in enumerate(instants)]
+    events = [
+        Event(str(n), "RATED", ANN, item.key, at) for n, (item, at) in enumerate(zip(items, instants, strict=True))
+    ]
+    store.upsert_nodes([*items, Account(ANN)])
+    store.upsert_edges(events)
+    store.link([Link(ANN, PERSON, "mail", instants[1])])
+
+    assert store.items([item.key for item in items]) == items
+    assert store.history(PERSON) == events
+    assert sorted(row["at"] for row in rows(store.read_events("RATED"))) == instants  # type: ignore[type-var]
+    edges = store.neighbourhood(ANN).edges
+    assert all(edge in edges for edge in (*events, Link(ANN, PERSON, "mail", instants[1])))
+
+
 # Edges
 
 
