@@ -39,7 +39,6 @@ SECRET: Final = b"the people of the demo are public data"
 
 METRICS: Final = ("ndcg@10", "recall@10")
 KNOWN, NEW = "known on the platform", "new on the platform"
-CONFIG: Final = LoopConfig(split="newcomers")
 MAPPINGS: Final = Path(__file__).parent / "ingest" / "mappings"
 
 
@@ -63,7 +62,8 @@ def run(settings: "Settings", *, once: bool) -> None:
         with road.stage("cut a snapshot") as done:
             snapshot = write_snapshot(store, var / "snapshots")
             done.said = snapshot.id
-        bundle, figures = _train(store, snapshot, var, road)
+        config = settings.with_training(split="newcomers").configured(LoopConfig)
+        bundle, figures = _train(store, Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var), road)
         _show_quality(console, figures)
     person = choose_person(snapshot)
     from serve.deployment import run as start
@@ -138,25 +138,25 @@ Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Model -> cohort -> metric -> value."""
 
 
-def _train(store: Store, snapshot: Snapshot, var: Path, road: _Road) -> tuple[Path, Figures]:
+def _train(store: Store, training: Run, road: _Road) -> tuple[Path, Figures]:
     """Train, compare and release, or find that all of it is there."""
     from isthmus import epoch_bar
 
-    training = Run(snapshot.id, vectors_name(DEFAULT_MODEL), CONFIG, var)
+    config = training.config
     kept, bundle = training.folder / "comparison.json", training.bundle()
     with road.stage("train", spin=False) as done:
-        with epoch_bar(road.console, CONFIG.epochs) as told:
+        with epoch_bar(road.console, config.epochs) as told:
             result = training.fit(WorkerConfig(workers=0), told)
         done.said = f"{result.epochs} epochs, validation NDCG@10 {result.best:.3f} before the blend"
     with road.stage("compare") as done:
         if not kept.exists():
-            trained = assemble(training.inputs, CONFIG, result.checkpoint)
+            trained = assemble(training.inputs, config, result.checkpoint)
             reports = compare(trained, held_out_task(trained.prepared.split))
             kept.write_text(json.dumps({report.scorer: _cohorts(report.rows) for report in reports}))
         figures: Figures = json.loads(kept.read_text())
         done.said = ", ".join(figures)
     with road.stage("release a bundle") as done:
-        bundle = bundle or release(training.inputs, CONFIG, result, var / "bundles", store)
+        bundle = bundle or release(training.inputs, config, result, training.var / "bundles", store)
         done.said = str(bundle)
     return bundle, figures
 

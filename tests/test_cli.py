@@ -1,7 +1,9 @@
 """The command line: help to learn from, one sentence for what a user can mend, exit codes that scripts can read."""
 
 import errno
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,13 +40,19 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([ISTHMUS, *arguments], capture_output=True, text=True, check=False)
 
 
-def _refused(capsys, monkeypatch, *arguments: str) -> str:
-    """The sentence that a command ends with, in this process."""
+def _exit_code(monkeypatch, *arguments: str) -> int | str | None:
+    """What a command that runs in this process exits with."""
     monkeypatch.setattr(sys, "argv", ["isthmus", *arguments])
     with pytest.raises(SystemExit) as ended:
         isthmus.main()
+    return ended.value.code
+
+
+def _refused(capsys, monkeypatch, *arguments: str) -> str:
+    """The sentence that a command ends with, in this process."""
+    code = _exit_code(monkeypatch, *arguments)
     written = capsys.readouterr().err
-    assert ended.value.code == 1, written
+    assert code == 1, written
     assert written.startswith("isthmus: ")
     assert written.count("\n") == 1, "more than one line"
     return written
@@ -57,17 +65,17 @@ def test_help_lists_every_command_in_the_order_of_the_road():
 
 
 @pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "serve", "erase"])
-def test_every_command_explains_itself(command):
-    shown = _run(command, "--help")
-    assert shown.returncode == 0
-    assert f"Usage: isthmus {command}" in shown.stdout
-    assert "--var" in shown.stdout
-    assert "--config" in shown.stdout
+def test_every_command_explains_itself(command, capsys, monkeypatch):
+    assert _exit_code(monkeypatch, command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f" {command} [OPTIONS]" in shown
+    assert "--var" in shown
+    assert "--config" in shown
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["ingest"], ["serve", "--port", "http"], ["embed", "--bogus"]])
-def test_a_command_that_is_not_one_exits_with_2(arguments):
-    assert _run(*arguments).returncode == 2
+def test_a_command_that_is_not_one_exits_with_2(arguments, monkeypatch):
+    assert _exit_code(monkeypatch, *arguments) == 2
 
 
 def test_ingest_writes_the_graph_and_says_what_became_of_each_row(shop):
@@ -117,6 +125,16 @@ def test_what_the_system_refuses_is_one_sentence_with_the_file(capsys, monkeypat
 
     monkeypatch.setattr(isthmus, "app", refuse)
     assert "var/graph.db: " in _refused(capsys, monkeypatch)
+
+
+def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path):
+    mapping = tmp_path / "shop.yaml"
+    os.mkfifo(mapping)
+    with subprocess.Popen([ISTHMUS, "ingest", mapping], stderr=subprocess.PIPE, text=True) as process:
+        with mapping.open("w"):  # opens when the command has, which then waits for what is written
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
