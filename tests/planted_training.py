@@ -25,7 +25,7 @@ SMALL: Final = LoopConfig(
     patience=30,
     batch=8,
     learning_rate=1e-2,
-    encoder=EncoderConfig(dim=16, heads=2, max_history=20, dropout=0.1, id_dropout=0.3),
+    encoder=EncoderConfig(dim=32, heads=2, max_history=20),
     objective=ObjectiveConfig(negatives=32),
 )
 """Enough to learn the planted answers in a few seconds."""

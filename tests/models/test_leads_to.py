@@ -1,0 +1,66 @@
+"""LEADS_TO is EASE with its largest weights alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from graph.snapshot import Snapshot
+from models.baselines.ease import EASE
+from models.leads_to import LeadsTo
+
+
+@pytest.fixture(scope="module")
+def events(planted_snapshot: Snapshot):
+    return planted_snapshot.interactions()
+
+
+def test_with_all_weights_kept_it_scores_as_ease_does(events) -> None:
+    people = events.histories(np.arange(len(events.users)))
+    leads_to = LeadsTo.fit(events, ridge=20, keep=len(events.items)).with_query(0.7, 1.0)
+    ease = EASE.fit(events, ridge=20, decay=0.7)
+    # Weights below 1e-5 are dropped, at most 20 events sum them.
+    assert leads_to.score(people) == pytest.approx(ease.score(people), abs=2e-4)
+    assert np.abs(leads_to.score(people)).max() > 0.1
+
+
+def test_of_each_line_the_largest_weights_are_kept_unchanged(events) -> None:
+    everything = LeadsTo.fit(events, ridge=20, keep=len(events.items)).weights.toarray()
+    few = LeadsTo.fit(events, ridge=20, keep=3).weights.toarray()
+    for whole, kept in zip(everything, few, strict=True):
+        assert np.count_nonzero(kept) <= 3
+        assert (kept[kept != 0] == whole[kept != 0]).all()
+        assert np.abs(whole[kept == 0]).max(initial=0) <= np.abs(kept[kept != 0]).min(initial=np.inf)
+    assert np.count_nonzero(few) > 3 * 60
+
+
+def test_no_item_leads_to_itself_and_an_untouched_item_leads_nowhere(events) -> None:
+    weights = LeadsTo.fit(events, ridge=20).weights.toarray()
+    untouched = np.setdiff1d(np.arange(len(events.items)), events.item[events.weight > 0])
+    assert len(untouched) >= 9
+    assert not weights[untouched].any()
+    assert not weights.diagonal().any()
+
+
+def test_a_score_is_the_scaled_sum_of_the_weights_of_what_was_wanted_worked_by_hand(events) -> None:
+    leads_to = LeadsTo.fit(events, ridge=20)
+    rows = leads_to.weights.toarray()
+    one = events.histories(np.array([0]))
+    length = len(one.item)
+    history = replace(one, weight=np.where(np.arange(length) == 1, -1, 1).astype(np.float32))
+    expected = np.zeros(len(events.items))
+    newest = {int(item): place for place, item in enumerate(history.item) if place != 1}
+    for item, place in newest.items():
+        expected += 2.5 * 0.9 ** (length - 1 - place) * rows[item]
+    assert leads_to.with_query(0.9, 2.5).score(history)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_empty_one_scores_everything_alike(events) -> None:
+    assert not LeadsTo.empty(5).score(events.where(events.item < 0).histories(np.array([0, 1]))).any()
+
+
+def test_what_cannot_be_kept_or_forgotten_is_refused(events) -> None:
+    with pytest.raises(ValueError, match="keep is 0"):
+        LeadsTo.fit(events, keep=0)
+    with pytest.raises(ValueError, match="decay is 0"):
+        LeadsTo.empty(3).with_query(0, 1)
