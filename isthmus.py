@@ -307,10 +307,11 @@ def serve(
 
     Example: isthmus serve --port 8080
     """
+    settings = _settings(config, store=store, var=var, host=host, port=port)
+
     from models.bundle import newest_bundle
     from serve.deployment import run
 
-    settings = _settings(config, store=store, var=var, host=host, port=port)
     run(
         bundle or newest_bundle(settings.var / "bundles"),
         settings.store_url,
