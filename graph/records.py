@@ -16,9 +16,9 @@ AttributeValue = Scalar | Sequence[str]
 Attributes = Mapping[str, AttributeValue]
 
 
-def _check_instant(at: datetime | None, what: str) -> None:
+def _check_instant(at: datetime | None, what: str, of: str) -> None:
     if at is not None and at.tzinfo is not UTC:
-        raise RecordError(f"{what} is {at.isoformat()}: give an aware instant in UTC")
+        raise RecordError(f"{what} {of} is {at.isoformat()}: give an aware instant in UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Item:
     attributes: Attributes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_instant(self.created_at, f"created_at of {self.key}")
+        _check_instant(self.created_at, "created_at of", self.key)
 
     @property
     def description(self) -> str:
@@ -92,7 +92,7 @@ class Event:
 
     def __post_init__(self) -> None:
         check_event_type(self.type)
-        _check_instant(self.at, f"event {self.event_id}")
+        _check_instant(self.at, "event", self.event_id)
         if not self.event_id or len(self.event_id) > 256:
             raise RecordError(f"event_id {self.event_id[:40]!r} has {len(self.event_id)} characters: give 1 to 256")
         if not math.isfinite(self.weight) or (self.value is not None and not math.isfinite(self.value)):

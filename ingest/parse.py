@@ -72,16 +72,17 @@ class Keyring:
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
-        self._accounts: dict[tuple[str, str], AccountKey] = {}
-        self._items: dict[tuple[str, str], ItemKey] = {}
+        self.accounts: dict[tuple[str, str], AccountKey] = {}
+        """Those made so far by platform and raw id: what `account` looks into first, and a parser before that."""
+        self.items: dict[tuple[str, str], ItemKey] = {}
 
     def account(self, platform: str, raw: str) -> AccountKey:
         """The pseudonymous key of an account; raises KeyFormatError for an empty id."""
-        key = self._accounts.get((platform, raw))
+        key = self.accounts.get((platform, raw))
         if key is None:
-            if len(self._accounts) >= _CACHED:
-                self._accounts.clear()
-            self._accounts[platform, raw] = key = self._pseudonyms.account(platform, _identity(raw))
+            if len(self.accounts) >= _CACHED:
+                self.accounts.clear()
+            self.accounts[platform, raw] = key = self._pseudonyms.account(platform, _identity(raw))
         return key
 
     def user(self, raw: str) -> UserKey:
@@ -90,11 +91,11 @@ class Keyring:
 
     def item(self, platform: str, raw: str) -> ItemKey:
         """The key of an item; raises KeyFormatError."""
-        key = self._items.get((platform, raw))
+        key = self.items.get((platform, raw))
         if key is None:
-            if len(self._items) >= _CACHED:
-                self._items.clear()
-            self._items[platform, raw] = key = ItemKey(platform, raw.strip())
+            if len(self.items) >= _CACHED:
+                self.items.clear()
+            self.items[platform, raw] = key = ItemKey(platform, raw.strip())
         return key
 
 
@@ -176,12 +177,15 @@ def event_parser(
     sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
     context_of = _attributes(section.context, columns)
     id_at = columns.index(section.id) if section.id else None
+    accounts, items = keyring.accounts, keyring.items
 
     def parse(values: Values) -> Event | Rejected:
         try:
             platform = platform_of(values)
-            account = _account_key(keyring, platform, values[account_at], "account")
-            item = _item_key(keyring, platform, values[item_at], "item")
+            raw = values[account_at]
+            account = accounts.get((platform, raw)) or _account_key(keyring, platform, raw, "account")
+            raw = values[item_at]
+            item = items.get((platform, raw)) or _item_key(keyring, platform, raw, "item")
             type, weight = type_of(values)
             at = at_of(values)
             sequence = None if sequence_of is None else sequence_of(values)
