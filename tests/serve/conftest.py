@@ -8,19 +8,23 @@ from fastapi.testclient import TestClient
 
 from graph.keys import Pseudonyms
 from graph.store import Store, open_store
+from models.bundle import Bundle
+from models.ranker import Ranker
 from serve.app import Service, create_app
 from serve.live import Live, StoreGate
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
-from tests.serve.taste import taste_recommender
+from tests.serve.tiny import write_tiny_bundle
 
 PSEUDONYMS = Pseudonyms(b"sixteen bytes or more")
 
 
 @pytest.fixture(scope="session")
-def recommender() -> Recommender:
-    return taste_recommender()
+def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """A real bundle's: the newest event's taste comes first."""
+    bundle = Bundle.open(write_tiny_bundle(tmp_path_factory.mktemp("bundles")))
+    return Recommender(bundle, Ranker(bundle))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from serve import proxy
 from serve.deployment import run, wait_for_signal
 from serve.errors import BindError, OutboxError
 from serve.security import check_host, check_port, free_port
+from tests.serve.test_outbox import wait_until
 from tests.serve.tiny import write_tiny_bundle
 
 SECRET = b"sixteen bytes or more"
@@ -79,3 +81,33 @@ def test_the_proxys_configuration_is_mended_before_haproxy_reads_it(tmp_path: Pa
     assert mended.count("bind 127.0.0.1:") == 2
     assert "timeout http-request 10s" in mended
     assert f"errorfile 502 {tmp_path}/503.http" in mended
+
+
+def test_haproxy_ends_with_the_process_that_started_it_even_by_kill_9(tmp_path: Path):
+    script = proxy.environment(tmp_path)["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    port = free_port()
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(f"defaults\n    mode http\n    timeout client 10s\nlisten stats\n  bind *:{port}\n")
+    program = (
+        f"import subprocess, time; subprocess.Popen([{script!r}, '-db', '-f', {str(configuration)!r}]); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+        wait_until(lambda: listens(port))
+        parent.kill()
+    wait_until(lambda: not listens(port))
+
+
+def test_a_haproxy_that_is_left_over_is_ended_by_its_own_pid(tmp_path: Path):
+    script = proxy.environment(tmp_path)["RAY_SERVE_HAPROXY_BINARY_PATH"]
+    port = free_port()
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(f"defaults\n    mode http\n    timeout client 10s\nlisten stats\n  bind *:{port}\n")
+    with subprocess.Popen([script, "-db", "-f", str(configuration)]):
+        wait_until(lambda: listens(port))
+        proxy.end(tmp_path)
+        wait_until(lambda: not listens(port))
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

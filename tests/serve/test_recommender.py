@@ -58,7 +58,8 @@ def test_base_and_contributions_add_up_to_the_score(recommender, length):
         assert len(item["paths"]) <= MAX_PATHS + 1
 
 
-def test_the_largest_contributions_are_shown_and_the_rest_summed_up(recommender):
+def test_the_largest_contributions_are_shown_and_the_rest_summed_up():
+    recommender = taste_recommender()
     had = [item_of("films", "crime", n % 7) for n in range(20)]
     paths = recommender.recommend(did(*had), limit=1).items[0]["paths"]
     assert [path["contribution"] for path in paths[:-1]] == pytest.approx([1 / (1 + age) for age in range(MAX_PATHS)])

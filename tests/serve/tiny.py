@@ -22,10 +22,11 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
     generator = torch.manual_seed(seed)
     config = EncoderConfig(dim=8, heads=2, max_history=20)
     history = HistoryEncoder(len(TYPES), len(PLATFORMS), config).eval()
-    own = 0.01 * torch.randn(len(KEYS), 8, generator=generator).numpy()
     shared = 0.01 * torch.randn(len(KEYS), 8, generator=generator).numpy()
     taste = np.array([TASTES.index(taste_of(key)) for key in KEYS])
     platform = np.array([PLATFORMS.index(key.platform) for key in KEYS])
+    own = 0.01 * torch.randn(len(KEYS), 8, generator=generator).numpy()
+    own += 0.1 * np.eye(8, dtype=np.float32)[taste]
     together = (taste[:, None] == taste[None, :]).astype(np.float32)
     np.fill_diagonal(together, 0)
     incidence = csr_matrix((taste[:, None] == np.arange(len(TASTES))).astype(np.float32))
