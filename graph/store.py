@@ -67,17 +67,23 @@ class Store(Protocol):
         """Create constraints and indexes; safe to call again."""
 
     def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
-        """Write nodes. A value that is None (or an attribute left out) leaves what the store has."""
+        """Write nodes. A value that is None (or an attribute left out) leaves what the store has.
+
+        An item brings its platform's node along. Records go in batches, each a transaction: when one fails, those
+        before it stay written.
+        """
 
     def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
         """Write events (first write of an event_id wins) and relations (properties are replaced).
 
+        An event_id is unique within its type; a type is for events or for relations. Batches as in `upsert_nodes`.
         Endpoints that do not exist are an error (StoreError names the first); nothing of that batch is written.
         """
 
     def link(self, links: Iterable[Link]) -> WriteCounts:
         """Say which person an account belongs to. An account has one OF; evidence replaces it, LONE never does.
 
+        Accounts must exist (StoreError names the first that does not).
         Users are created as needed and removed when their last account has left them.
         """
 
@@ -103,7 +109,7 @@ class Store(Protocol):
         """Stream the relations of a type in RELATION_SCHEMA; in no order."""
 
     def counts(self) -> Counts:
-        """Nodes by label and relationships by type."""
+        """Nodes by label and relationships by type; ON is implied by an item's key and not counted."""
 
     def user_of(self, account: AccountKey) -> UserKey | None:
         """The person an account belongs to, or None when the account is unknown."""
