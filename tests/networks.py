@@ -1,4 +1,4 @@
-"""Small untrained networks with nothing at zero, graphs and histories, for tests of what a network promises untrained."""
+"""Small untrained networks with nothing at zero, graphs and histories: what a network promises before it learns."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -72,7 +72,7 @@ def random_encoder(seed: int = 0, config: EncoderConfig = TINY) -> Encoder:
     encoder = Encoder(
         torch.randn(NUM_ITEMS, 12),
         (torch.rand(NUM_ITEMS) < 0.7).float(),
-        torch.from_numpy(PLATFORM_OF),
+        torch.tensor(PLATFORM_OF),
         list(random_graph()),
         num_event_types=NUM_TYPES,
         num_platforms=NUM_PLATFORMS,

@@ -1,0 +1,99 @@
+"""One step: the loss is the weighted softmax of what came next on each platform, and every parameter learns."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.encoder import EventBatch
+from tests.networks import NUM_ITEMS, NUM_PLATFORMS, PLATFORM_OF, random_encoder, random_graph
+from train.data import TrainingBatch
+from train.step import Objective, ObjectiveConfig
+
+
+def batch_of(target, immediate=None, first=None) -> TrainingBatch:
+    """One person, two events (items 4 and 9), with targets [P, 1, 2]."""
+    events = EventBatch(torch.tensor([[4, 9]]), torch.tensor([[0, 1]]), torch.tensor([[0, 3]]), torch.tensor([2]))
+    target = torch.tensor(target).unsqueeze(1)
+    seen = torch.tensor(immediate).unsqueeze(1) if immediate else target >= 0
+    first = torch.tensor(first).unsqueeze(1) if first else torch.full((NUM_PLATFORMS, 1), -1)
+    return TrainingBatch(events, target, seen, first)
+
+
+def loss_of(batch: TrainingBatch, config: ObjectiveConfig, encoder=None) -> torch.Tensor:
+    objective = Objective(encoder or random_encoder(), random_graph(), config)
+    return objective(batch, torch.Generator().manual_seed(0))
+
+
+def cross_entropy(encoder, batch: TrainingBatch, platform: int, step: int | None, wanted: int) -> torch.Tensor:
+    """Full softmax over the items of a platform, after an event or before all."""
+    vectors = encoder.item_vectors(random_graph())
+    y = encoder.after_each_event(vectors, batch.events)[0, step] if step is not None else torch.zeros(8)
+    scores = vectors @ encoder.queries(y, platform) + encoder.bias
+    catalogue = [row for row in range(NUM_ITEMS) if PLATFORM_OF[row] == platform]
+    return F.cross_entropy(scores[catalogue][None], torch.tensor([catalogue.index(wanted)]))
+
+
+def test_the_loss_is_the_weighted_mean_of_full_softmaxes_when_enough_is_sampled() -> None:
+    # After event 0: item 9 on platform 0 at once, item 5 on platform 2 later; first of all on platform 1: item 4.
+    batch = batch_of([[9, -1], [-1, -1], [5, -1]], [[True, False], [False, False], [False, False]], [-1, 4, -1])
+    encoder = random_encoder()
+    with torch.no_grad():
+        found = loss_of(batch, ObjectiveConfig(negatives=200_000, later_weight=0.3), encoder)
+        at_once, first, later = (
+            cross_entropy(encoder, batch, platform, step, wanted)
+            for platform, step, wanted in ((0, 0, 9), (1, None, 4), (2, 0, 5))
+        )
+    assert found.item() == pytest.approx(((at_once + first + 0.3 * later) / 2.3).item(), rel=0.01)
+
+
+def test_a_batch_without_targets_costs_nothing_and_still_has_gradients() -> None:
+    encoder = random_encoder()
+    loss = loss_of(batch_of([[-1, -1]] * 3), ObjectiveConfig(), encoder)
+    loss.backward()
+    assert loss.item() == 0
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_every_parameter_has_a_gradient_as_data_parallel_workers_need_it() -> None:
+    encoder = random_encoder()
+    loss_of(batch_of([[9, -1], [-1, -1], [-1, -1]]), ObjectiveConfig(), encoder).backward()
+    assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
+
+
+def test_later_targets_may_count_nothing() -> None:
+    config = ObjectiveConfig(negatives=50, later_weight=0.0)
+    batch = batch_of([[9, -1], [4, -1], [-1, -1]], [[True, False], [False, False], [False, False]])
+    alone = batch_of([[9, -1], [-1, -1], [-1, -1]])
+    assert loss_of(batch, config).item() == pytest.approx(loss_of(alone, config).item())
+
+
+def test_a_positive_that_was_sampled_too_is_not_its_own_negative() -> None:
+    encoder = random_encoder()
+    encoder.item_platform.fill_(1)
+    encoder.item_platform[9] = 0
+    # Item 9 is the only one of its platform: there is nothing to tell it from.
+    assert loss_of(batch_of([[9, -1], [-1, -1], [-1, -1]]), ObjectiveConfig(), encoder).item() == pytest.approx(0)
+
+
+def test_the_loss_falls_when_a_step_follows_its_gradient() -> None:
+    encoder, batch = random_encoder(), batch_of([[9, 6], [4, -1], [-1, 8]])
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.01)
+    before = loss_of(batch, ObjectiveConfig(), encoder)
+    before.backward()
+    optimizer.step()
+    assert loss_of(batch, ObjectiveConfig(), encoder).item() < before.item()
+
+
+def test_the_generator_decides_the_negatives() -> None:
+    batch, config = batch_of([[9, 6], [4, -1], [-1, 8]]), ObjectiveConfig(negatives=3)
+    objective = Objective(random_encoder(), random_graph(), config)
+    one, again, other = (objective(batch, torch.Generator().manual_seed(seed)).item() for seed in (1, 1, 2))
+    assert one == again != other
+
+
+@pytest.mark.parametrize("values", [{"negatives": 0}, {"later_weight": -0.1}, {"later_weight": 1.1}])
+def test_an_objective_that_cannot_be_is_refused_with_its_values(values) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(values)).split('_')[0]}.* {next(iter(values.values()))}"):
+        replace(ObjectiveConfig(), **values)
