@@ -4,7 +4,7 @@
 
 Neo4j is the one of NEO4J_URI (an empty one), else one that is started here and ended again. A bare loop is what a
 script without Isthmus would do with the same driver: csv rows as they are, batches of 10,000, a transaction each, the
-same durability and the same uniqueness of keys and events; no checks, no pseudonyms, no quarantine.
+same durability, the same tables and uniqueness; no checks, no pseudonyms, no quarantine.
 """
 
 import argparse
@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 import neo4j  # noqa: E402
 
 from graph.keys import Pseudonyms  # noqa: E402
+from graph.sqlite_store import SCHEMA  # noqa: E402
 from graph.store import checksum, open_store  # noqa: E402
 from ingest.load import BATCH, ingest  # noqa: E402
 from ingest.mapping import read_mapping  # noqa: E402
@@ -145,33 +146,42 @@ def events(data: Path, platform: str) -> Iterator[tuple[str, str, str, int, int]
 
 
 def bare_sqlite(data: Path, path: Path) -> int:
-    """Csv rows and executemany."""
+    """Csv rows and executemany, into the tables that the store has."""
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.executescript("""
-        PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536;
-        CREATE TABLE items (key TEXT PRIMARY KEY, title TEXT);
-        CREATE TABLE accounts (key TEXT PRIMARY KEY, person TEXT NOT NULL);
-        CREATE TABLE events (event_id TEXT PRIMARY KEY, account TEXT NOT NULL, item TEXT NOT NULL,
-            at INTEGER NOT NULL, position INTEGER NOT NULL);
-        CREATE INDEX events_of_account ON events (account, at);
-        CREATE INDEX events_of_item ON events (item);
-    """)
+    for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA cache_size = -65536", *SCHEMA):
+        connection.execute(statement)
     rows = 0
 
     def write(statement: str, source: Iterator[Sequence[Any]]) -> None:
-        nonlocal rows
         for batch in batches(source):
             connection.execute("BEGIN")
             connection.executemany(statement, batch)
             connection.execute("COMMIT")
-            rows += len(batch)
 
-    people = ((f"{platform}:{account}", person) for person, platform, account in read(data / "identities.csv.gz"))
-    write("INSERT OR IGNORE INTO accounts VALUES (?, ?)", people)
+    def ids(label: str) -> dict[str, int]:
+        return dict(connection.execute("SELECT key, id FROM nodes WHERE label = ?", (label,)))
+
+    node = "INSERT INTO nodes (label, key, name) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+    people = [(f"{platform}:{account}", person) for person, platform, account in read(data / "identities.csv.gz")]
+    write(node, (("User", person, None) for person in dict.fromkeys(person for _, person in people)))
+    write(node, (("Account", account, None) for account, _ in people))
+    user, account_of = ids("User"), ids("Account")
+    write("INSERT OR REPLACE INTO links VALUES (?, ?, 'table', NULL)", ((account_of[a], user[p]) for a, p in people))
+    rows += len(people)
     for platform in PLATFORMS:
-        catalogue = ((f"{platform}:{item}", title) for item, title in read(data / platform / "items.csv.gz"))
-        write("INSERT OR IGNORE INTO items VALUES (?, ?)", catalogue)
-        write("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)", events(data, platform))
+        catalogue = list(read(data / platform / "items.csv.gz"))
+        write(node, (("Item", f"{platform}:{item}", title) for item, title in catalogue))
+        item_of = ids("Item")
+        happened = [
+            (event_id, account_of[account], item_of[item], at * 1_000_000, position)
+            for event_id, account, item, at, position in events(data, platform)
+        ]
+        write(
+            "INSERT INTO events (type, event_id, account, item, at, sequence, weight, context) "
+            "VALUES ('PURCHASED', ?, ?, ?, ?, ?, 1, '{}') ON CONFLICT DO NOTHING",
+            iter(happened),
+        )
+        rows += len(catalogue) + len(happened)
     connection.close()
     return rows
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from graph.errors import KeyFormatError, RecordError
 from graph.keys import AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, check_platform
@@ -72,17 +72,24 @@ class Keyring:
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
-        self.accounts: dict[tuple[str, str], AccountKey] = {}
-        """Those made so far by platform and raw id: what `account` looks into first, and a parser before that."""
-        self.items: dict[tuple[str, str], ItemKey] = {}
+        self._accounts: dict[str, dict[str, AccountKey]] = {}
+        self._items: dict[str, dict[str, ItemKey]] = {}
+
+    def accounts(self, platform: str) -> dict[str, AccountKey]:
+        """Raw id → key of a platform's accounts so far; the same dictionary at every call."""
+        return self._accounts.setdefault(platform, {})
+
+    def items(self, platform: str) -> dict[str, ItemKey]:
+        """Raw id → key of a platform's items so far; the same dictionary at every call."""
+        return self._items.setdefault(platform, {})
 
     def account(self, platform: str, raw: str) -> AccountKey:
         """The pseudonymous key of an account; raises KeyFormatError for an empty id."""
-        key = self.accounts.get((platform, raw))
+        known = self.accounts(platform)
+        key = known.get(raw)
         if key is None:
-            if len(self.accounts) >= _CACHED:
-                self.accounts.clear()
-            self.accounts[platform, raw] = key = self._pseudonyms.account(platform, _identity(raw))
+            key = self._pseudonyms.account(platform, _identity(raw))
+            _remember(known, raw, key)
         return key
 
     def user(self, raw: str) -> UserKey:
@@ -91,11 +98,11 @@ class Keyring:
 
     def item(self, platform: str, raw: str) -> ItemKey:
         """The key of an item; raises KeyFormatError."""
-        key = self.items.get((platform, raw))
+        known = self.items(platform)
+        key = known.get(raw)
         if key is None:
-            if len(self.items) >= _CACHED:
-                self.items.clear()
-            self.items[platform, raw] = key = ItemKey(platform, raw.strip())
+            key = ItemKey(platform, raw.strip())
+            _remember(known, raw, key)
         return key
 
 
@@ -171,22 +178,25 @@ def event_parser(
     """Compile the parser of a file of events."""
     platform_of = _platform(mapping.platform, columns)
     account_at, item_at = columns.index(section.account), columns.index(section.item)
+    constant = section.type.constant
     type_of = _event_type(section.type, columns)
     at_of = _instant(section.at, columns) if section.at else lambda _: EPOCH
     value_of = _value(section.value, columns) if section.value else None
     sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
     context_of = _attributes(section.context, columns)
     id_at = columns.index(section.id) if section.id else None
-    accounts, items = keyring.accounts, keyring.items
+    accounts_of, items_of = keyring.accounts, keyring.items
+    only = mapping.platform.name
+    known_accounts, known_items = (accounts_of(only), items_of(only)) if only else ({}, {})
 
     def parse(values: Values) -> Event | Rejected:
         try:
-            platform = platform_of(values)
-            raw = values[account_at]
-            account = accounts.get((platform, raw)) or _account_key(keyring, platform, raw, "account")
-            raw = values[item_at]
-            item = items.get((platform, raw)) or _item_key(keyring, platform, raw, "item")
-            type, weight = type_of(values)
+            raw_account, raw_item = values[account_at], values[item_at]
+            platform = only or platform_of(values)
+            accounts, items = (known_accounts, known_items) if only else (accounts_of(platform), items_of(platform))
+            account = accounts.get(raw_account) or _account_key(keyring, platform, raw_account, "account")
+            item = items.get(raw_item) or _item_key(keyring, platform, raw_item, "item")
+            type, weight = constant or type_of(values)
             at = at_of(values)
             sequence = None if sequence_of is None else sequence_of(values)
             value = None
@@ -248,6 +258,15 @@ def triple_parser(
             return reject.reason
 
     return parse
+
+
+Key = TypeVar("Key")
+
+
+def _remember(known: dict[str, Key], raw: str, key: Key) -> None:
+    if len(known) >= _CACHED:
+        known.clear()
+    known[raw] = key
 
 
 class _Reject(Exception):  # noqa: N818  (a way out of a parser, never seen outside)
