@@ -239,11 +239,15 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
     import ray
     import ray.serve
 
+    before = _children()
     try:
         _init_ray()
     except Exception as error:
-        # Ray gives a raylet 30 s to come up, which a busy machine may need twice; what came up late ends with us.
+        # Ray gives a raylet 30 s to come up, which a busy machine may not have.
         _LOG.warning("Ray did not start, trying once more: %s", error)
+        for pid in _children() - before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         try:
             _init_ray()
         except Exception as again:
@@ -263,6 +267,11 @@ def _init_ray() -> None:
         logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
 def _deploy(options: Path, bundle: Path, replicas: int) -> None:
