@@ -16,7 +16,7 @@ from train.loop import METRIC
 
 DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7)
 """What an event may lose for each later one."""
-SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Spread of the sparse scores over the spread of the dense ones."""
 _CELLS: Final = 30_000_000
 """Scores kept in memory at once decide how many people the choice looks at, at most a thousand."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graph.errors import SplitError
 from graph.hetero import hetero_data
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
@@ -22,15 +23,27 @@ from models.relations import item_relations, shared_entities
 SplitName = Literal["leave_one_out", "random_per_user", "newcomers"]
 
 
-def split_by(name: SplitName, interactions: Interactions, seed: int) -> Split:
+def split_by(name: SplitName, interactions: Interactions, seed: int, only: str | None = None) -> Split:
     """Split by the name of a protocol; only wanted events are held out and trained on, dislikes stay out of all parts.
 
+    Args:
+        only: keep of each part the events of this platform alone, after the split; None keeps all.
     Raises: SplitError.
     """
     wanted = interactions.where(interactions.weight > 0)
     if name == "newcomers":
-        return newcomers(wanted, seed=seed)
-    return leave_one_out(wanted) if name == "leave_one_out" else random_per_user(wanted, seed=seed)
+        split = newcomers(wanted, seed=seed)
+    elif name == "leave_one_out":
+        split = leave_one_out(wanted)
+    else:
+        split = random_per_user(wanted, seed=seed)
+    if only is None:
+        return split
+    if only not in wanted.platforms:
+        raise SplitError(f"{only!r} is none of the platforms {', '.join(wanted.platforms)}: name one of them")
+    number = wanted.platforms.index(only)
+    parts = (split.train, split.validation, split.test)
+    return Split(*(part.where(part.platform == number) for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

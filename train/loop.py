@@ -59,6 +59,8 @@ class LoopConfig:
     """How validation and test events are held out."""
     seed: int = 0
     """Of the split, the initial weights, the order of windows and the negatives."""
+    only_platform: str | None = None
+    """Train on the events of one platform, to see what the others bring; None trains on all."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
@@ -102,7 +104,7 @@ class Prepared:
 def prepare(inputs: Inputs, config: LoopConfig) -> Prepared:
     """Read the snapshot and the vectors; the graph around the items knows the training part alone."""
     snapshot = read_snapshot(inputs.snapshot)
-    split = split_by(config.split, snapshot.interactions(), config.seed)
+    split = split_by(config.split, snapshot.interactions(), config.seed, config.only_platform)
     return Prepared(split, item_side(snapshot, split.train, inputs.vectors))
 
 
@@ -131,6 +133,9 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder), device)
+    if kept is not None and checkpoint is not None:
+        # What a run that had ended already says; Ray tells it by itself where it keeps the checkpoints.
+        ray.train.report({"epoch": run.epoch, "best": run.best}, checkpoint=checkpoint)
     log = _Log(inputs.log) if rank == 0 else None
     while run.epoch < config.epochs and run.stale < config.patience:
         _seed(config.seed + 1000 * (run.epoch + 1) + rank)
@@ -245,7 +250,7 @@ class _Kept:
         """Write the state of a run; a kill leaves this checkpoint or the one before, whole."""
         import ray.train
 
-        before = list(self._folder.glob("*"))
+        before = list(self._folder.glob("epoch-*"))
         new, target = self._folder / ".new", self._folder / f"epoch-{run.epoch:06d}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
