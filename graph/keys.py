@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from functools import lru_cache
 from typing import ClassVar, Final, Self
 
 from graph.errors import KeyFormatError
@@ -25,6 +26,7 @@ _RESERVED_PLATFORMS: Final = frozenset({"account", "user"})
 _RESERVED_KINDS: Final = frozenset({"account", "user", "item", "platform"})
 
 
+@lru_cache(maxsize=1024)
 def check_platform(platform: str) -> str:
     """Return `platform` if it is a platform's name; raise KeyFormatError otherwise."""
     if not _PLATFORM.fullmatch(platform) or platform in _RESERVED_PLATFORMS:
