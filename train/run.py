@@ -80,7 +80,7 @@ def train(
     storage.mkdir(parents=True, exist_ok=True)
     trainer = ray.train.torch.TorchTrainer(
         train_on_worker,
-        train_loop_config=worker_values(inputs, config, None if who.workers else storage / "run"),
+        train_loop_config=worker_values(inputs, config, None if who.workers else storage / "in-process"),
         scaling_config=ScalingConfig(
             num_workers=who.workers,
             use_gpu=gpu,

@@ -1,0 +1,141 @@
+"""The training loop in this process: it learns, keeps its best weights, stops in time, goes on where it was killed."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from graph.snapshot import Snapshot
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from tests.planted_training import SMALL, PlantedRun, train_planted
+from train.evaluate import evaluate
+from train.loop import METRIC, LoopConfig, _Kept, best_encoder, prepare, validation_task
+from train.run import WorkerConfig, train
+
+FOUR = replace(SMALL, epochs=4)
+
+
+def told(run_log: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run_log / "metrics.jsonl").read_text().splitlines()]
+
+
+def lasting(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without those of the clock."""
+    return {name: value for name, value in metrics.items() if "seconds" not in name}
+
+
+def weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(run_folder / "state.pt", weights_only=True)["weights"]
+    return state
+
+
+def test_the_loss_falls_and_every_epoch_is_told(planted_run: PlantedRun) -> None:
+    metrics = told(planted_run.inputs.log)
+    assert [line["epoch"] for line in metrics] == list(range(1, planted_run.result.epochs + 1))
+    assert metrics[-1]["loss"] < 0.5 * metrics[0]["loss"]
+    assert planted_run.result.best == max(line[METRIC] for line in metrics) == metrics[-1]["best"]
+    assert len(list(planted_run.inputs.log.glob("events.out.tfevents.*"))) == 1
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(planted_run: PlantedRun) -> None:
+    prepared = prepare(planted_run.inputs, planted_run.config)
+    encoder = best_encoder(planted_run.result.checkpoint, prepared, planted_run.config)
+    flagship = Flagship.from_encoder(encoder, prepared.items.graph, LeadsTo.empty(len(prepared.split.train.items)))
+    value = evaluate(flagship, validation_task(prepared.split)).value(METRIC)
+    assert value == pytest.approx(planted_run.result.best, abs=1e-6)
+
+
+def test_validation_asks_with_training_events_for_validation_events(planted_run: PlantedRun) -> None:
+    split = prepare(planted_run.inputs, planted_run.config).split
+    task = validation_task(split)
+    assert task.histories is split.train
+    assert task.targets is split.validation
+
+
+def test_training_stops_when_validation_has_not_been_better_for_the_patience(
+    planted_snapshot: Snapshot, tmp_path: Path
+) -> None:
+    run = train_planted(planted_snapshot, tmp_path, replace(SMALL, epochs=30, patience=2, learning_rate=1e-9))
+    values = [line[METRIC] for line in told(run.inputs.log)]
+    assert len(values) < 30
+    assert len(values) == values.index(max(values)) + 1 + 2
+
+
+def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
+    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_planted(planted_snapshot, tmp_path / "whole", FOUR)
+    expected = told(whole.inputs.log)
+
+    keep = _Kept.keep
+
+    def keep_and_die(kept, run):
+        saved = keep(kept, run)
+        if run.epoch == 2:
+            raise KeyboardInterrupt
+        return saved
+
+    monkeypatch.setattr(_Kept, "keep", keep_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train_planted(planted_snapshot, tmp_path / "killed", FOUR)
+    monkeypatch.undo()
+
+    inputs = replace(whole.inputs, log=tmp_path / "killed" / "log")
+    result = train(inputs, FOUR, WorkerConfig(workers=0), tmp_path / "killed" / "storage")
+    resumed = told(inputs.log)
+    assert [line["epoch"] for line in resumed] == [3, 4]
+    for line, other in zip(resumed, expected[2:], strict=True):
+        assert lasting(line) == pytest.approx(lasting(other), rel=1e-4)
+    for name, value in weights(result.checkpoint).items():
+        torch.testing.assert_close(value, weights(whole.result.checkpoint)[name], rtol=1e-3, atol=1e-5)
+    assert result.best == pytest.approx(whole.result.best)
+
+
+def test_a_run_that_has_ended_says_so_again(planted_run: PlantedRun) -> None:
+    again = train(
+        planted_run.inputs, planted_run.config, WorkerConfig(workers=0), planted_run.result.checkpoint.parents[1]
+    )
+    assert replace(again, seconds=0) == replace(planted_run.result, seconds=0)
+
+
+def test_one_checkpoint_is_kept(planted_run: PlantedRun) -> None:
+    folder = planted_run.result.checkpoint.parent
+    assert [child.name for child in folder.iterdir()] == [f"epoch-{planted_run.result.epochs:06d}"]
+
+
+def test_another_seed_is_another_training(planted_snapshot: Snapshot, tmp_path: Path) -> None:
+    one, same, other = (
+        train_planted(planted_snapshot, tmp_path / str(number), replace(SMALL, epochs=1, seed=seed))
+        for number, seed in enumerate([0, 0, 1])
+    )
+    losses = [told(run.inputs.log)[0]["loss"] for run in (one, same, other)]
+    assert losses[0] == pytest.approx(losses[1])
+    assert losses[0] != pytest.approx(losses[2])
+
+
+def test_unordered_histories_are_trained_on_too(planted_snapshot: Snapshot, tmp_path: Path) -> None:
+    config = replace(SMALL, epochs=5, encoder=replace(SMALL.encoder, ordered=False))
+    metrics = told(train_planted(planted_snapshot, tmp_path, config).inputs.log)
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+
+
+def test_a_configuration_travels_as_a_dictionary_and_comes_back() -> None:
+    assert LoopConfig.from_dict(json.loads(json.dumps(asdict(SMALL)))) == SMALL
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"patience": 0}, "patience 0"),
+        ({"batch": 0}, "batch 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay -1.0"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_with_its_values(values, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        replace(SMALL, **values)
