@@ -24,6 +24,8 @@ from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.sources.movielens import ISLANDS, fetch, write_islands
 from models.text import DEFAULT_MODEL, vectors_name
+from serve.deployment import run as start
+from serve.security import check_port
 from train.compare import compare, held_out_task
 from train.evaluate import Row
 from train.loop import LoopConfig
@@ -44,15 +46,16 @@ MAPPINGS: Final = Path(__file__).parent / "ingest" / "mappings"
 
 def run(settings: "Settings", *, once: bool) -> None:
     """Walk the whole road and show it; returns after Ctrl-C, or by itself when `once`."""
+    check_port("127.0.0.1", settings.port)
     console = Console()
     var = settings.var / "demo"
     store_url = f"sqlite:///{var / 'graph.db'}"
     road = _Road(console)
     console.print(
         "\n[bold]Isthmus[/]: MovieLens-100k, 943 real people and their 100,000 ratings. The catalogue is parted by "
-        "release year into two services,\n[cyan]old-films[/] and [cyan]new-films[/]: people and ratings are real, "
-        "the islands are ours. Everything stays in "
-        f"{var}.\n"
+        "release year into two services, [cyan]old-films[/] and [cyan]new-films[/]: people and ratings are real, the "
+        f"islands are ours. All that is made stays in {var}.\n",
+        highlight=False,
     )
     with open_store(store_url) as store:
         _fill(store, var, road)
@@ -66,8 +69,6 @@ def run(settings: "Settings", *, once: bool) -> None:
         bundle, figures = _train(store, Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var), road)
         _show_quality(console, figures)
     person = choose_person(snapshot)
-    from serve.deployment import run as start
-
     with road.stage("start Ray Serve") as done:
         server = start(bundle, store_url, var=var, pseudonym_secret=SECRET, port=settings.port)
         done.said = server.url
