@@ -170,22 +170,18 @@ def _cohorts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _show_quality(console: Console, figures: Figures) -> None:
-    shown = Table(title="\nWhat people did next, ranked among all films of a service", title_justify="left")
-    shown.add_column("")
-    for cohort in (KNOWN, NEW):
-        queries = int(next(iter(figures.values()))[cohort]["queries"])
-        for metric in METRICS:
-            shown.add_column(f"{cohort}\n({queries} asked)\n{metric.upper()}", justify="right")
-    best = {
-        (cohort, metric): max(figures[model][cohort][metric] for model in figures)
-        for cohort in (KNOWN, NEW)
-        for metric in METRICS
-    }
+    shown = Table(title="What people did next, ranked among all films of a service", title_justify="left")
+    shown.add_column("model")
+    columns = [(cohort, metric) for cohort in (KNOWN, NEW) for metric in METRICS]
+    for cohort, metric in columns:
+        queries = int(figures["isthmus"][cohort]["queries"])
+        shown.add_column(f"{cohort.removesuffix(' the platform')} it\n{queries} asked\n{metric}", justify="right")
     for model, cohorts in figures.items():
         cells = []
-        for (cohort, metric), highest in best.items():
+        for cohort, metric in columns:
             value = cohorts[cohort][metric]
-            cells.append(f"[bold green]{value:.3f}[/]" if value == highest else f"{value:.3f}")
+            is_best = value == max(others[cohort][metric] for others in figures.values())
+            cells.append(f"[bold green]{value:.3f}[/]" if is_best else f"{value:.3f}")
         shown.add_row(model, *cells)
     console.print(shown)
     alone, joint = (figures[model][NEW]["ndcg@10"] for model in ("popularity", "isthmus"))

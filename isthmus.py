@@ -4,7 +4,9 @@ Verbs are imported inside the commands, so that `isthmus --help` answers at once
 """
 
 import errno
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -381,7 +383,8 @@ def erase(
 def main() -> None:
     """Run a command: what a user can mend is one sentence on stderr and exit code 1, all else keeps its traceback."""
     try:
-        app()
+        with _without_chatter():
+            app()
     except IsthmusError as error:
         sys.exit(_refuse(str(error)))
     except OSError as error:
@@ -389,6 +392,18 @@ def main() -> None:
         if advice is None:
             raise
         sys.exit(_refuse(f"{error.filename}: {advice}" if error.filename else advice))
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Leave out what libraries say to their developers: their INFO lines, and one deprecation that is not ours."""
+    logging.disable(logging.INFO)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 @contextmanager
