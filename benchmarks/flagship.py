@@ -1,0 +1,172 @@
+"""How well the flagship ranks, beside its two halves, trained on each platform alone, and refitted.
+
+    python -m benchmarks.flagship [--only movielens-100k] [--seeds 3] [--data ../shared/data] [--var var/benchmarks]
+
+The protocols are those of benchmarks.quality, which prints the baselines. Epoch and blend are chosen on the validation
+part; the test part is ranked once, at the end. "dense" and "sparse" are the two parts of the score by themselves, "alone"
+is trained on one platform and told of that platform only, "refitted" makes graph and sparse part again from training and
+validation, without training again.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from benchmarks.quality import SAMPLE, SPLIT_SEEDS, prepare
+from graph.errors import IsthmusError
+from graph.interactions import Interactions, join
+from graph.snapshot import Snapshot
+from graph.store import open_store
+from ingest.embed import embed
+from models.flagship import Flagship
+from models.leads_to import LeadsTo
+from models.scorer import Scorer
+from models.text import DEFAULT_MODEL, vectors_name
+from train.data import item_side
+from train.evaluate import Report, Task, evaluate
+from train.loop import DENSE_RATINGS, LoopConfig, best_encoder
+from train.release import RIDGE, Trained, assemble
+from train.run import WorkerConfig
+from train.runs import Run
+
+
+def trained(snapshot: Snapshot, var: Path, config: LoopConfig) -> tuple[Trained, Run, float]:
+    """The flagship of a run, the run, and the seconds that training took."""
+    run = Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var)
+    result = run.fit(WorkerConfig(workers=0))
+    return assemble(run.inputs, config, result.checkpoint), run, result.seconds
+
+
+def parts(flagship: Flagship) -> Sequence[tuple[str, Scorer]]:
+    """The flagship and the two halves of its score."""
+    return (
+        ("isthmus", flagship),
+        ("isthmus, dense", replace(flagship, leads_to=LeadsTo.empty(len(flagship.bias)))),
+        ("isthmus, sparse", flagship.leads_to),
+    )
+
+
+def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
+    """8:1:1 at random of each person's ratings of 3 and more; training and validation masked; told of training only."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    seconds = []
+    for seed in SPLIT_SEEDS[:seeds]:
+        model, _, took = trained(snapshot, var, replace(DENSE_RATINGS, split="random_per_user", seed=seed))
+        split = model.prepared.split
+        task = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
+        for name, scorer in parts(model.flagship):
+            report = evaluate(scorer, task)
+            found.setdefault(name, []).append((report.value("recall@20"), report.value("ndcg@20")))
+        seconds.append(took)
+    print(
+        f"\n## MovieLens-100k, splits {SPLIT_SEEDS[:seeds]}\n\n| model | Recall@20 | NDCG@20 | train s |\n|---|---|---|---|"
+    )
+    for name, figures in found.items():
+        recall, ndcg = zip(*figures, strict=True)
+        print(f"| {name} | {_spread(recall)} | {_spread(ndcg)} | {max(seconds):.0f} |", flush=True)
+
+
+def food_kitchen(snapshot: Snapshot, var: Path, seeds: int) -> None:
+    """Leave-one-out over both platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
+    sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in ("food", "kitchen")]
+    print(
+        f"\n## food-kitchen, HR@10/NDCG@10, {seeds} seed(s)\n\n| model | {' | '.join(sides)} | warm full | cold full | train s |"
+    )
+    print(f"|{'---|' * 8}")
+    rows: dict[str, list[list[tuple[float, float]]]] = {}
+    seconds: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        model, run, took = trained(snapshot, var, LoopConfig(seed=seed))
+        split = model.prepared.split
+        past = join(split.train, split.validation)
+        for name, scorer in (*parts(model.flagship), ("isthmus, refitted", refitted(snapshot, run, model, past))):
+            rows.setdefault(name, []).append(_joint(scorer, past, split.test, split.train, seed))
+            seconds.setdefault(name, []).append(took if name == "isthmus" else 0.0)
+        alone = []
+        for platform in past.platforms:
+            model, _, took = trained(snapshot, var, LoopConfig(seed=seed, only_platform=platform))
+            number = past.platforms.index(platform)
+            told, targets = (part.where(part.platform == number) for part in (past, split.test))
+            reports = [
+                evaluate(model.flagship, Task("sampled", told, targets, sampled=SAMPLE, ks=(10,), seed=seed)),
+                evaluate(model.flagship, Task("full", told, targets, ks=(10,))),
+            ]
+            alone.append([(report.value("hr@10"), report.value("ndcg@10")) for report in reports])
+            seconds.setdefault("isthmus, alone", []).append(took)
+        rows.setdefault("isthmus, alone", []).append([alone[0][0], alone[1][0], alone[0][1], alone[1][1]])
+    for name, runs in rows.items():
+        cells = [_pair(values) for values in zip(*runs, strict=True)]
+        took = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
+        print(f"| {name} | {' | '.join(cells + [''] * (6 - len(cells)))} | {took} |", flush=True)
+
+
+def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions) -> Flagship:
+    """The trained weights over the graph and with the sparse part of more events, as `train.release` does it."""
+    encoder = best_encoder(_checkpoint(run), model.prepared, run.config)
+    items = item_side(snapshot, events, run.inputs.vectors)
+    leads_to = LeadsTo.fit(events, ridge=RIDGE).with_query(model.blend.decay, model.blend.scale)
+    return Flagship.from_encoder(encoder, {name: items.graph[name] for name in encoder.items.relations}, leads_to)
+
+
+def _checkpoint(run: Run) -> Path:
+    result = run.result()
+    if result is None:
+        raise IsthmusError(f"{run.folder} holds no result: run this benchmark again")
+    return result.checkpoint
+
+
+def _joint(
+    scorer: Scorer, past: Interactions, test: Interactions, training: Interactions, seed: int
+) -> list[tuple[float, float]]:
+    sampled = evaluate(scorer, Task("sampled", past, test, sampled=SAMPLE, ks=(10,), seed=seed))
+    full = evaluate(scorer, Task("full", past, test, ks=(10,), training=training))
+    cohorts = [f"platform:{platform}" for platform in past.platforms]
+    asked: list[tuple[Report, str]] = [(report, cohort) for report in (sampled, full) for cohort in cohorts]
+    asked += [(full, "warm items"), (full, "cold items")]
+    return [(report.value("hr@10", cohort), report.value("ndcg@10", cohort)) for report, cohort in asked]
+
+
+def _pair(values: Sequence[tuple[float, float]]) -> str:
+    return "/".join(f"{statistics.mean(column):.3f}" for column in zip(*values, strict=True))
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread}"
+
+
+BENCHES: Final[Mapping[str, Callable[[Snapshot, Path, int], None]]] = {
+    "movielens-100k": movielens,
+    "food-kitchen": food_kitchen,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
+    parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="runs behind every figure")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds food-kitchen")
+    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
+    arguments = parser.parse_args()
+    try:
+        for name in [arguments.only] if arguments.only else BENCHES:
+            started = time.perf_counter()
+            snapshot = prepare(name, arguments.data, arguments.var)
+            with open_store(f"sqlite:///{arguments.var / name / 'graph.db'}") as store:
+                embed(store, arguments.var / name, DEFAULT_MODEL)
+            BENCHES[name](snapshot, arguments.var / name, arguments.seeds)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            print(f"\n{time.perf_counter() - started:.0f} s in all, {peak:.1f} GiB at most")
+    except IsthmusError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
