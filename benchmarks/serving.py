@@ -98,7 +98,7 @@ def _compare(folder: Path, options: argparse.Namespace) -> None:
 
     with server, _plain_uvicorn() as plain:
         deployment = ray.serve.deployment(name="Empty", max_ongoing_requests=256, ray_actor_options={"num_cpus": 0})
-        ray.serve.run(deployment(ray.serve.ingress(_empty)(_Empty)).bind(), name="empty", route_prefix="/empty")
+        ray.serve.run(deployment(ray.serve.ingress(_build_empty)(_Empty)).bind(), name="empty", route_prefix="/empty")
         cases = {
             "plain uvicorn, empty": (plain, "GET", "/", [""]),
             "Ray Serve, empty": (port, "GET", "/empty", [""]),
@@ -170,6 +170,10 @@ async def _empty(scope: Any, receive: Any, send: Any) -> None:
         return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"{}"})
+
+
+def _build_empty() -> Any:
+    return _empty
 
 
 @contextmanager
