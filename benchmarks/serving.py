@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -188,9 +189,16 @@ def _plain_uvicorn() -> Iterator[int]:
     environment = {**os.environ, "PYTHONPATH": root}
     with subprocess.Popen([sys.executable, "-c", program], env=environment, cwd=root) as process:
         try:
+            while _refused(port):
+                time.sleep(0.05)
             yield port
         finally:
             process.terminate()
+
+
+def _refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def write_random_bundle(directory: Path, num_items: int, dim: int = DIM, seed: int = 0) -> Path:
