@@ -26,7 +26,7 @@ from ingest.sources.movielens import ISLANDS, fetch, write_islands
 from models.text import DEFAULT_MODEL, vectors_name
 from serve.deployment import run as start
 from serve.security import check_port
-from train.compare import compare, held_out_task
+from train.compare import compare, next_task
 from train.evaluate import Row
 from train.loop import LoopConfig
 from train.release import assemble, release
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SECRET: Final = b"the people of the demo are public data"
 """Behind the pseudonyms of the demo alone, so that its figures are the same on every machine."""
 
-METRICS: Final = ("ndcg@10", "recall@10")
+METRICS: Final = ("ndcg@10", "hr@10")
 KNOWN, NEW = "known on the platform", "new on the platform"
 MAPPINGS: Final = Path(__file__).parent / "ingest" / "mappings"
 
@@ -152,7 +152,7 @@ def _train(store: Store, training: Run, road: _Road) -> tuple[Path, Figures]:
     with road.stage("compare") as done:
         if not kept.exists():
             trained = assemble(training.inputs, config, result.checkpoint)
-            reports = compare(trained, held_out_task(trained.prepared.split))
+            reports = compare(trained, next_task(trained.prepared.split))
             kept.write_text(json.dumps({report.scorer: _cohorts(report.rows) for report in reports}))
         figures: Figures = json.loads(kept.read_text())
         done.said = ", ".join(figures)
@@ -170,7 +170,7 @@ def _cohorts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _show_quality(console: Console, figures: Figures) -> None:
-    shown = Table(title="What people did next, ranked among all films of a service", title_justify="left")
+    shown = Table(title="What each person rated next, ranked among all films of the service", title_justify="left")
     shown.add_column("model")
     columns = [(cohort, metric) for cohort in (KNOWN, NEW) for metric in METRICS]
     for cohort, metric in columns:
@@ -186,8 +186,9 @@ def _show_quality(console: Console, figures: Figures) -> None:
     console.print(shown)
     alone, joint = (figures[model][NEW]["ndcg@10"] for model in ("popularity", "isthmus"))
     console.print(
-        f"A service alone knows nothing of somebody new: what is popular is all it can show (NDCG@10 {alone:.3f}).\n"
-        f"Joined, what they did on the other one speaks for them: {joint:.3f}, [bold]{joint / alone - 1:+.0%}[/].\n"
+        f"Of somebody who arrives, a service alone knows nothing: what is popular is all it can show (ndcg@10 {alone:.3f}).\n"
+        f"Joined, what they did on the other one speaks for them: {joint:.3f}, [bold]{joint / alone - 1:+.0%}[/].\n",
+        highlight=False,
     )
 
 

@@ -70,10 +70,11 @@ def random_per_user(interactions: Interactions, ratios: Sequence[float] = (0.8, 
 
 
 def newcomers(interactions: Interactions, *, seed: int, share: float = 0.1) -> Split:
-    """Leave-one-out, but a share of people is new on each platform: all that they did there is test, the rest training.
+    """Leave-one-out, but a share of people arrives on each platform halfway through what they did elsewhere.
 
-    They are drawn from those with five events or more on every platform, others on each. What they did elsewhere may be
-    later than the test's events, so this tells what one platform's events are worth on another, not what comes next.
+    The first half of a newcomer's events on the other platforms is training; all that came later is test, and all that
+    they did on the platform they are new on. They are drawn from those with five events or more on every platform,
+    others on each.
 
     Raises: SplitError if the share is not above 0 and below one platform's part of all, or draws nobody.
     """
@@ -95,8 +96,12 @@ def newcomers(interactions: Interactions, *, seed: int, share: float = 0.1) -> S
     at_home = ~np.isin(interactions.user, drawn[: size * len(platforms)])
     part = np.where(at_home & (count >= 3) & (left <= 2), 3 - left, 0)
     for platform in platforms:
-        people = drawn[platform * size : (platform + 1) * size]
-        part[np.isin(interactions.user, people) & (interactions.platform == platform)] = 2
+        arriving = np.isin(interactions.user, drawn[platform * size : (platform + 1) * size])
+        elsewhere = arriving & (interactions.platform != platform)
+        count, position = _positions(interactions.where(elsewhere))
+        late = np.zeros(len(interactions), np.bool_)
+        late[elsewhere] = position >= (count + 1) // 2
+        part[arriving & (late | ~elsewhere)] = 2
     return _parts(interactions, part)
 
 

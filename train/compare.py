@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from graph.interactions import join
 from graph.split import Split
 from models.baselines.ease import EASE
@@ -22,6 +24,21 @@ def held_out_task(split: Split, *, sampled: int | None = None, ks: Sequence[int]
     """Rank the test events given all that came before them, validation included."""
     histories = join(split.train, split.validation)
     return Task("test", histories, split.test, sampled=sampled, ks=tuple(ks), training=split.train)
+
+
+def next_task(split: Split, *, ks: Sequence[int] = (10,)) -> Task:
+    """Rank what each person did next, one target each: on a platform where they are new if they came to one."""
+    histories, test = join(split.train, split.validation), split.test
+    number = len(test.platforms)
+    known = np.isin(test.user * number + test.platform, histories.user * number + histories.platform)
+    last = np.full(len(test.users), np.iinfo(np.int64).min)
+    np.maximum.at(last, histories.user, histories.at)
+    later = np.flatnonzero(test.at >= last[test.user])
+    order = later[np.lexsort((later, known[later], test.user[later]))]
+    first = order[np.unique(test.user[order], return_index=True)[1]]
+    mask = np.zeros(len(test), np.bool_)
+    mask[first] = True
+    return Task("next", histories, test.where(mask), ks=tuple(ks), training=split.train)
 
 
 def compare(trained: Trained, task: Task) -> Iterator[Report]:

@@ -214,25 +214,25 @@ def on_two_platforms(whole: Interactions) -> Interactions:
     return replace(whole, platforms=("films", "books"), item_platform=np.arange(len(whole.items)) % 2)
 
 
-def test_newcomers_are_new_on_one_platform_and_everybody_else_is_left_one_out():
+def test_newcomers_arrive_halfway_and_everybody_else_is_left_one_out():
     whole = on_two_platforms(interactions([(user, at) for user in range(4) for at in range(10)] + [(4, 0), (4, 1)]))
     split = newcomers(whole, seed=0, share=0.25)
     assert_parts_add_up(split, whole)
-    new = set()
+    arrived_on = []
     for user in range(4):
-        tested = split.test.where(split.test.user == user)
-        platforms = set(tested.platform.tolist())
+        training, tested = (part.where(part.user == user) for part in (split.train, split.test))
         if len(tested) == 1:
             assert tested.at.tolist() == [9]
             assert split.validation.at[split.validation.user == user].tolist() == [8]
-        else:
-            assert len(tested) == 5
-            assert len(platforms) == 1
-            assert not (split.validation.user == user).any()
-            assert set(split.train.platform[split.train.user == user].tolist()).isdisjoint(platforms)
-            new |= platforms
-    assert new == {0, 1}, "one of four people is new on each platform"
-    assert len(split.train.at[split.train.user == 4]) == 2, "short histories are training only"
+            continue
+        [elsewhere] = set(training.platform.tolist())
+        assert len(training) == 3, "half of five events, rounded up"
+        assert training.at.max() < tested.at[tested.platform == elsewhere].min()
+        assert np.count_nonzero(tested.platform != elsewhere) == 5
+        assert not (split.validation.user == user).any()
+        arrived_on.append(1 - elsewhere)
+    assert sorted(arrived_on) == [0, 1], "one of four people arrives on each platform"
+    assert split.train.at[split.train.user == 4].tolist() == [0, 1], "short histories are training only"
 
 
 def test_the_same_seed_draws_the_same_newcomers():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from graph.interactions import join
+from graph.split import Split
 from models.baselines.popularity import Popularity
 from tests.planted_training import PlantedRun
-from train.compare import compare, held_out_task, table
+from train.compare import compare, held_out_task, next_task, table
 from train.evaluate import Report, Row, evaluate
 from train.release import Trained, assemble
 
@@ -25,6 +26,28 @@ def test_the_history_at_test_holds_training_and_validation_and_never_a_target(tr
     known = set(zip(task.histories.user.tolist(), task.histories.item.tolist(), strict=True))
     asked = set(zip(task.targets.user.tolist(), task.targets.item.tolist(), strict=True))
     assert asked.isdisjoint(known)
+
+
+def test_what_is_asked_next_is_the_first_event_after_the_history_and_on_a_new_platform_if_there_is_one(
+    trained: Trained,
+):
+    split = trained.prepared.split
+    whole = join(join(split.train, split.validation), split.test)
+    user = int(np.argmax(np.bincount(whole.user)))
+    mine = np.flatnonzero(whole.user == user)
+    old = whole.platform[mine[0]]
+    new = next(place for place in mine[3:] if whole.platform[place] != old)
+    training = np.isin(np.arange(len(whole)), mine[:3]) & (whole.platform == old)
+    rest = np.isin(np.arange(len(whole)), mine) & ~training
+    nobody = np.zeros(len(whole), np.bool_)
+    task = next_task(Split(whole.where(training), whole.where(nobody), whole.where(rest)))
+    assert task.targets.item.tolist() == [whole.item[new]]
+    assert task.histories.item.tolist() == whole.item[training].tolist()
+
+
+def test_after_leave_one_out_everybody_is_asked_for_their_last_event(trained: Trained):
+    split = trained.prepared.split
+    assert next_task(split).targets.item.tolist() == split.test.item.tolist()
 
 
 def test_every_model_is_compared_once_and_the_flagship_finds_what_was_planted(trained: Trained):
