@@ -2,10 +2,10 @@
 
     python -m benchmarks.flagship [--only movielens-100k] [--seeds 3] [--data ../shared/data] [--var var/benchmarks]
 
-The protocols are those of benchmarks.quality, which prints the baselines. Epoch and blend are chosen on the validation
-part; the test part is ranked once, at the end. "dense" and "sparse" are the two parts of the score by themselves, "alone"
-is trained on one platform and told of that platform only, "refitted" makes graph and sparse part again from training and
-validation, without training again.
+The protocols are those of benchmarks.quality, which prints the baselines. Epoch and blend are chosen on the
+validation part; the test part is ranked once, at the end. "dense" and "sparse" are the two parts of the score by
+themselves, "alone" is trained on one platform and told of that platform only, "refitted" makes graph and sparse part
+again from training and validation, without training again.
 """
 
 import argparse
@@ -65,7 +65,8 @@ def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
             found.setdefault(name, []).append((report.value("recall@20"), report.value("ndcg@20")))
         seconds.append(took)
     print(
-        f"\n## MovieLens-100k, splits {SPLIT_SEEDS[:seeds]}\n\n| model | Recall@20 | NDCG@20 | train s |\n|---|---|---|---|"
+        f"\n## MovieLens-100k, splits {SPLIT_SEEDS[:seeds]}\n"
+        "\n| model | Recall@20 | NDCG@20 | train s |\n|---|---|---|---|"
     )
     for name, figures in found.items():
         recall, ndcg = zip(*figures, strict=True)
@@ -76,7 +77,8 @@ def food_kitchen(snapshot: Snapshot, var: Path, seeds: int) -> None:
     """Leave-one-out over both platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
     sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in ("food", "kitchen")]
     print(
-        f"\n## food-kitchen, HR@10/NDCG@10, {seeds} seed(s)\n\n| model | {' | '.join(sides)} | warm full | cold full | train s |"
+        f"\n## food-kitchen, HR@10/NDCG@10, {seeds} seed(s)\n"
+        f"\n| model | {' | '.join(sides)} | warm full | cold full | train s |"
     )
     print(f"|{'---|' * 8}")
     rows: dict[str, list[list[tuple[float, float]]]] = {}
@@ -102,8 +104,8 @@ def food_kitchen(snapshot: Snapshot, var: Path, seeds: int) -> None:
         rows.setdefault("isthmus, alone", []).append([alone[0][0], alone[1][0], alone[0][1], alone[1][1]])
     for name, runs in rows.items():
         cells = [_pair(values) for values in zip(*runs, strict=True)]
-        took = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
-        print(f"| {name} | {' | '.join(cells + [''] * (6 - len(cells)))} | {took} |", flush=True)
+        longest = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
+        print(f"| {name} | {' | '.join(cells + [''] * (6 - len(cells)))} | {longest} |", flush=True)
 
 
 def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions) -> Flagship:

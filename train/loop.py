@@ -88,8 +88,8 @@ DENSE_RATINGS: Final = LoopConfig(
     encoder=EncoderConfig(max_history=100, ordered=False),
     objective=ObjectiveConfig(negatives=800),
 )
-"""For a catalogue of a few thousand items and people with a hundred ratings each, held out at random: the order in which
-they were given says little. The default suits short sequences on one platform or several."""
+"""For a catalogue of a few thousand items and people with a hundred ratings each, held out at random: the order in
+which they were given says little. The default suits short sequences on one platform or several."""
 
 
 @dataclass(frozen=True)
