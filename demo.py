@@ -186,8 +186,8 @@ def _show_quality(console: Console, figures: Figures) -> None:
     console.print(shown)
     alone, joint = (figures[model][NEW]["ndcg@10"] for model in ("popularity", "isthmus"))
     console.print(
-        f"Of somebody who arrives, a service alone knows nothing: what is popular is all that it can show ({alone:.3f}).\n"
-        f"Joined, what they did on the other one speaks for them: {joint:.3f}, [bold]{joint / alone - 1:+.0%}[/].\n",
+        "Of somebody who arrives, a service alone knows nothing: what is popular is all that it can show "
+        f"({alone:.3f}).\nJoined, what they did on the other one speaks for them: {joint:.3f}, [bold]{joint / alone - 1:+.0%}[/].\n",
         highlight=False,
     )
 
