@@ -187,7 +187,8 @@ def _show_quality(console: Console, figures: Figures) -> None:
     alone, joint = (figures[model][NEW]["ndcg@10"] for model in ("popularity", "isthmus"))
     console.print(
         "Of somebody who arrives, a service alone knows nothing: what is popular is all that it can show "
-        f"({alone:.3f}).\nJoined, what they did on the other one speaks for them: {joint:.3f}, [bold]{joint / alone - 1:+.0%}[/].\n",
+        f"({alone:.3f}).\nJoined, what they did on the other one speaks for them: {joint:.3f}, "
+        f"[bold]{joint / alone - 1:+.0%}[/].\n",
         highlight=False,
     )
 
