@@ -24,14 +24,15 @@ def test_with_all_weights_kept_it_scores_as_ease_does(events) -> None:
     assert np.abs(leads_to.score(people)).max() > 0.1
 
 
-def test_of_each_line_the_largest_weights_are_kept_unchanged(events) -> None:
+@pytest.mark.parametrize("keep", [3, 20])
+def test_of_each_line_the_largest_weights_for_or_against_are_kept_unchanged(events, keep: int) -> None:
     everything = LeadsTo.fit(events, ridge=20, keep=len(events.items)).weights.toarray()
-    few = LeadsTo.fit(events, ridge=20, keep=3).weights.toarray()
+    few = LeadsTo.fit(events, ridge=20, keep=keep).weights.toarray()
     for whole, kept in zip(everything, few, strict=True):
-        assert np.count_nonzero(kept) <= 3
+        assert np.count_nonzero(kept) <= keep
         assert (kept[kept != 0] == whole[kept != 0]).all()
         assert np.abs(whole[kept == 0]).max(initial=0) <= np.abs(kept[kept != 0]).min(initial=np.inf)
-    assert np.count_nonzero(few) > 3 * 60
+    assert np.count_nonzero(few) > keep * 60
 
 
 def test_no_item_leads_to_itself_and_an_untouched_item_leads_nowhere(events) -> None:
