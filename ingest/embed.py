@@ -98,6 +98,9 @@ def embed(
     held = {digest: (label, row) for label, vectors in known.items() for row, digest in enumerate(vectors.hashes)}
     new = {digest: text for texts in said.values() for digest, text in texts.by_hash.items() if digest not in held}
 
+    if new:
+        locate_model(model_name)
+        _make(folder)
     made = _through_ray(new, model_name, ray_address, console) if new else _Vectors.none()
     seconds = time.perf_counter() - started
     fresh = {digest: row for row, digest in enumerate(made.hashes)}
@@ -184,6 +187,13 @@ def _vector_array(matrix: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), type=pa.float32()), matrix.shape[1])
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IngestError(f"{folder} cannot be made ({error}): give another var folder") from error
+
+
 def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArray[np.float32]]) -> None:
     if list(before.keys) == list(texts.keys) and list(before.hashes) == list(texts.hashes):
         return
@@ -198,8 +208,8 @@ def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArra
         }
     )
     part = None
+    _make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             part = Path(file.name)
             pq.write_table(table, file)
@@ -217,7 +227,6 @@ def _through_ray(
 ) -> _Vectors:
     from ray.exceptions import RayError
 
-    locate_model(model_name)
     hashes: list[str] = []
     parts: list[NDArray[np.float32]] = []
     columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
