@@ -19,6 +19,9 @@ from train.release import Trained
 DECAYS: Final = (1.0, 0.9, 0.8, 0.7)
 """What an event may lose for each later one; each baseline takes what is best for it on validation."""
 
+NEIGHBOURHOODS: Final = ((100, 10.0), (400, 0.0))
+"""Neighbours an item keeps, and the shrinkage of their cosines."""
+
 
 def held_out_task(split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,)) -> Task:
     """Rank the test events given all that came before them, validation included."""
@@ -45,8 +48,9 @@ def compare(trained: Trained, task: Task) -> Iterator[Report]:
     """Popularity, ItemKNN, EASE and the flagship, one report each, as each is done."""
     split = trained.prepared.split
     yield evaluate(Popularity.fit(split.train), task)
-    knn, ease = ItemKNN.fit(split.train), EASE.fit(split.train)
-    yield evaluate(_best(split, [replace(knn, decay=decay) for decay in DECAYS]), task)
+    knns = [ItemKNN.fit(split.train, neighbours=kept, shrinkage=shrinkage) for kept, shrinkage in NEIGHBOURHOODS]
+    yield evaluate(_best(split, [replace(knn, decay=decay) for knn in knns for decay in DECAYS]), task)
+    ease = EASE.fit(split.train)
     yield evaluate(_best(split, [replace(ease, decay=decay) for decay in DECAYS]), task)
     yield evaluate(trained.flagship, task)
 
