@@ -1,6 +1,6 @@
 """Food-kitchen into SQLite and a real Neo4j: the same graph, nothing new the second time, rows/s beside bare loops.
 
-    python benchmarks/ingest.py [--data ../shared/data/food-kitchen] [--rounds 3] [--only sqlite]
+    python -m benchmarks.ingest [--data ../shared/data/food-kitchen] [--rounds 3] [--only sqlite]
 
 Neo4j is the one of NEO4J_URI (an empty one), else one that is started here and ended again. A bare loop is what a
 script without Isthmus would do with the same driver: csv rows as they are, batches of 10,000, a transaction each, the
@@ -22,18 +22,16 @@ from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import unquote, urlsplit
 
+import neo4j
+
+from graph.keys import Pseudonyms
+from graph.sqlite_store import SCHEMA
+from graph.store import checksum, open_store
+from ingest.load import BATCH, ingest
+from ingest.mapping import read_mapping
+from tests.neo4j_server import empty, neo4j_for_tests
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import neo4j  # noqa: E402
-
-from graph.keys import Pseudonyms  # noqa: E402
-from graph.sqlite_store import SCHEMA  # noqa: E402
-from graph.store import checksum, open_store  # noqa: E402
-from ingest.load import BATCH, ingest  # noqa: E402
-from ingest.mapping import read_mapping  # noqa: E402
-from tests.neo4j_server import empty, neo4j_for_tests  # noqa: E402
-
 PLATFORMS = ("food", "kitchen")
 FILES = ("identities.csv.gz", *(f"{p}/{kind}.csv.gz" for p in PLATFORMS for kind in ("items", "events")))
 NO_DATA = """\
