@@ -396,8 +396,9 @@ def main() -> None:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Leave out what libraries say to their developers: their INFO lines, and one deprecation that is not ours."""
+    """Leave out what libraries say to their developers: their INFO lines, how to see more bars, a deprecation."""
     logging.disable(logging.INFO)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
         try:
