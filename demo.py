@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -145,6 +147,8 @@ def _train(store: Store, training: Run, road: _Road) -> tuple[Path, Figures]:
 
     config = training.config
     kept, bundle = training.folder / "comparison.json", training.bundle()
+    # With a thread on every core, training beside anything else that runs is up to ten times slower.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     with road.stage("train", spin=False) as done:
         with epoch_bar(road.console, config.epochs) as told:
             result = training.fit(WorkerConfig(workers=0), told)
