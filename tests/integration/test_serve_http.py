@@ -58,7 +58,7 @@ class Serving(NamedTuple):
         return self.process.stdout.readline().strip()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     var = tmp_path_factory.mktemp("var")
     bundles = write_tiny_bundle(var / "bundles", 1), write_tiny_bundle(var / "bundles", 2)
