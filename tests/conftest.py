@@ -96,6 +96,8 @@ def ray_local() -> Iterator[None]:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("RAY_AUTH_MODE", "disabled")
         environment.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # Ray's workers run at niceness 15 unless told: beside anything else a start takes minutes.
+        environment.setenv("RAY_worker_niceness", "0")
         with warnings.catch_warnings(action="ignore"):
             import ray
 

@@ -66,6 +66,7 @@ def leaves_its_weights(folder: Path):
     return loop
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_local")
 def test_a_worker_that_is_killed_goes_on_from_the_last_checkpoint_and_ends_as_if_it_had_not_been(
     planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,6 +89,7 @@ def test_a_worker_that_is_killed_goes_on_from_the_last_checkpoint_and_ends_as_if
     assert replace(again, seconds=0) == replace(result, seconds=0)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_local")
 def test_two_workers_hold_the_same_weights_and_learn_about_what_one_learns(
     planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
