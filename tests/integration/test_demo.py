@@ -42,8 +42,8 @@ def test_the_demo_walks_the_whole_road_and_a_second_time_reuses_it(tmp_path):
     for model in ("popularity", "item-knn", "ease", "isthmus"):
         assert re.search(rf"{model}( +│ +0\.\d\d\d){{4}}", first), model
     answers = _answers(first)
-    assert re.search(r"old-films +│ \S.* │ +-?\d+\.\d\d │ [+-]\d+\.\d\d ", answers), answers
-    assert re.search(r"new-films +│ \S.* │ +-?\d+\.\d\d │ [+-]\d+\.\d\d ", answers), answers
+    assert re.search(r"old-films +│ \S.* │ +-?\d+\.\d\d +│ [+-]\d+\.\d\d ", answers), answers
+    assert re.search(r"new-films +│ \S.* │ +-?\d+\.\d\d +│ [+-]\d+\.\d\d ", answers), answers
     assert re.search(r"curl -s http://127\.0\.0\.1:\d+/v1/recommendations", first)
     with open_store(f"sqlite:///{tmp_path / 'demo' / 'graph.db'}") as store:
         counts = store.counts()
