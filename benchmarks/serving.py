@@ -63,10 +63,10 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="connections at once")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--items", type=int, default=NUM_ITEMS)
-    parser.add_argument("--load", help=argparse.SUPPRESS)
+    parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
-        measured = asyncio.run(_apply(Load(*json.loads(options.load))))
+        measured = asyncio.run(_apply(Load(*json.load(sys.stdin))))
         print(json.dumps(measured))
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
@@ -117,8 +117,8 @@ def _compare(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _measure(load: Load) -> Measured:
-    command = [sys.executable, __file__, "--load", json.dumps(load)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, __file__, "--load"]
+    done = subprocess.run(command, input=json.dumps(load), capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise SystemExit(f"the load on {load.path} failed: {done.stderr.strip()[-500:]}")
     return Measured(*json.loads(done.stdout))
