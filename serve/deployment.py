@@ -254,7 +254,23 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
             raise ServeError(
                 f"Ray does not start on this machine ({again}): give it more memory or less work"
             ) from again
-    ray.serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": 30})
+    _start_serve(host, port)
+
+
+def _start_serve(host: str, port: int) -> None:
+    import ray.serve
+    from ray.exceptions import RayActorError
+
+    http = {"host": host, "port": port, "request_timeout_s": 30}
+    try:
+        ray.serve.start(proxy_location="HeadOnly", http_options=http)
+    except RayActorError as error:
+        # The controller replaces a proxy that is slow to come up, and the wait for the first one ends with this.
+        _LOG.warning("the proxy was slow to start, waiting for the next: %s", type(error).__name__)
+        try:
+            ray.serve.start(proxy_location="HeadOnly", http_options=http)
+        except RayActorError as again:
+            raise ServeError(f"Ray Serve does not start on this machine ({again}): give it less work") from again
 
 
 def _init_ray() -> None:
