@@ -236,8 +236,6 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
         "RAY_worker_niceness": "0",
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
-    import ray
-    import ray.serve
 
     before = _children()
     try:
