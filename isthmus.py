@@ -350,7 +350,7 @@ def erase(
     """
     import shutil
 
-    from graph.keys import UserKey, lone_user
+    from graph.keys import AccountKey, UserKey, lone_user
     from graph.snapshot import read_snapshot
     from graph.store import open_store
     from serve.outbox import Outbox
@@ -361,8 +361,11 @@ def erase(
         user = named if isinstance(named, UserKey) else graph.user_of(named) or lone_user(named)
         if not yes:
             typer.confirm(f"Forget {user} with all accounts and events in {graph.url}?", abort=True)
+        # Somebody whose events the store has not had yet is known by nothing but those events.
+        arriving = {event.account for event in outbox.pending_of(digest=user.partition(":")[2])}
+        arriving = {account for account in arriving if graph.user_of(account) in {None, user}}
         report = graph.erase(user)
-        accounts = set(report.accounts) if isinstance(named, UserKey) else {*report.accounts, named}
+        accounts = {*report.accounts, *arriving} | ({named} if isinstance(named, AccountKey) else set())
         waiting = outbox.forget(accounts)
         if not report.accounts and not waiting:
             raise UnknownPersonError(

@@ -27,11 +27,12 @@ import neo4j
 from graph.keys import Pseudonyms
 from graph.sqlite_store import SCHEMA
 from graph.store import checksum, open_store
-from ingest.load import BATCH, ingest
+from ingest.load import ingest
 from ingest.mapping import read_mapping
 from tests.neo4j_server import empty, neo4j_for_tests
 
 ROOT = Path(__file__).resolve().parents[1]
+BATCH = 10_000
 PLATFORMS = ("food", "kitchen")
 FILES = ("identities.csv.gz", *(f"{p}/{kind}.csv.gz" for p in PLATFORMS for kind in ("items", "events")))
 NO_DATA = """\

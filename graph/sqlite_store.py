@@ -58,7 +58,7 @@ from graph.stored import (
     wrong_type,
 )
 
-BATCH: Final = 10_000
+BATCH: Final = 25_000
 """Records in one transaction, and rows in one Arrow batch."""
 
 SCHEMA: Final = (

@@ -37,7 +37,7 @@ from ingest.quarantine import BadRow, Quarantine
 from ingest.report import FileReport, IngestReport
 from ingest.sources.rows import Malformed, Source, open_source
 
-BATCH: Final = 10_000
+BATCH: Final = 25_000
 """Rows that are parsed and written together."""
 
 _QUIET_S: Final = 2.0

@@ -55,7 +55,7 @@ class EncoderConfig:
             raise ValueError(f"blocks is {self.blocks} and max_history {self.max_history}: give at least 1 of each")
         if not (0 <= self.dropout < 1 and 0 <= self.id_dropout <= 1):
             raise ValueError(
-                f"dropout is {self.dropout} and id_dropout {self.id_dropout}: give shares from 0 to below 1"
+                f"dropout is {self.dropout} and id_dropout {self.id_dropout}: give shares from 0, dropout below 1"
             )
 
 

@@ -16,7 +16,7 @@ SIMILAR = "SIMILAR"
 """The relation of an event to an item by their own text and id, without the graph around the item."""
 
 Knowledge = Mapping[str, tuple[csr_matrix, Sequence[str]]]
-"""For each relation to entities: the [N, E] incidence, and the keys of the entities."""
+"""For each relation to entities: the [N, E] incidence, the entities of fewest items first, and the entities' keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,8 @@ def _via(knowledge: Knowledge | None, relation: str, source: int, target: int) -
         return None
     incidence, keys = knowledge[relation]
     shared = np.intersect1d(_entities(incidence, source), _entities(incidence, target), assume_unique=True)
-    if not len(shared):
-        return None
-    counts = np.bincount(incidence.indices, minlength=incidence.shape[1])
-    return keys[int(shared[np.argmin(counts[shared])])]
+    return keys[int(shared[0])] if len(shared) else None
 
 
-def _entities(incidence: csr_matrix, row: int) -> NDArray[np.int64]:
-    return np.sort(incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]])
+def _entities(incidence: csr_matrix, row: int) -> NDArray[np.int32]:
+    return incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]]

@@ -85,6 +85,11 @@ class Ranker:
     def _numbers(self, platforms: Sequence[str] | None) -> Sequence[int]:
         if platforms is None:
             return range(len(self._rows))
+        unknown = [name for name in platforms if name not in self.bundle.platforms]
+        if unknown or not platforms:
+            raise ValueError(
+                f"platforms is {list(platforms)}: name at least one of {', '.join(self.bundle.platforms)}, and no other"
+            )
         return [self.bundle.platforms.index(name) for name in platforms]
 
     def _candidates(

@@ -51,14 +51,21 @@ def item_relations(graph: "HeteroData", interactions: Interactions) -> Mapping[s
 
 
 def shared_entities(graph: "HeteroData") -> Mapping[str, tuple[sp.csr_matrix, Sequence[str]]]:
-    """For each relation to entities: the [N, E] incidence of items and entities, and the keys of the entities."""
+    """For each relation to entities: the [N, E] incidence of items and entities, rarest first, and their keys."""
     found: dict[str, tuple[list[sp.csr_matrix], list[str]]] = {}
     for source, relation, target in graph.edge_types:
         if source == "item" and target not in {"item", "user"}:
             matrices, keys = found.setdefault(relation.removeprefix(REVERSE), ([], []))
             matrices.append(_edges(graph, (source, relation, target)))
             keys.extend(graph[target].vocabulary)
-    return {name: (sp.csr_matrix(sp.hstack(matrices)), keys) for name, (matrices, keys) in found.items()}
+    return {name: _rarest_first(sp.csr_matrix(sp.hstack(matrices)), keys) for name, (matrices, keys) in found.items()}
+
+
+def _rarest_first(incidence: sp.csr_matrix, keys: Sequence[str]) -> tuple[sp.csr_matrix, Sequence[str]]:
+    order = np.argsort(np.bincount(incidence.indices, minlength=len(keys)), kind="stable")
+    ordered = sp.csr_matrix(incidence[:, order])
+    ordered.sort_indices()
+    return ordered, [keys[column] for column in order]
 
 
 def _next(wanted: Interactions) -> Sequence[Adjacency]:

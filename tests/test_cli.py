@@ -6,14 +6,17 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import isthmus
-from graph.keys import Pseudonyms
+from graph.keys import ItemKey, Pseudonyms, lone_user
+from graph.records import Event
 from graph.snapshot import write_snapshot
 from graph.store import open_store
+from serve.outbox import Outbox
 
 ISTHMUS = Path(sys.executable).with_name("isthmus")
 SECRET = "a secret of the tests"
@@ -167,3 +170,16 @@ def test_erase_asks_first_and_a_no_leaves_everything(shop):
     assert answered.returncode == 1
     with open_store("sqlite:///var/graph.db") as store:
         assert store.counts().edges["PURCHASED"] == 2
+
+
+def test_erase_finds_somebody_whom_only_events_on_their_way_know(shop):
+    _run("ingest", "shop.yaml")
+    account = Pseudonyms(SECRET.encode()).account("shop", "new")
+    with open_store("sqlite:///var/graph.db") as store, Outbox(shop / "var" / "outbox.db") as outbox:
+        item = ItemKey.parse(next(store.read_nodes("Item"))["key"][0].as_py())
+        outbox.accept([Event("e", "PURCHASED", account, item, datetime(2024, 1, 1, tzinfo=UTC))])
+    done = _run("erase", lone_user(account), "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "1 events on their way" in done.stdout
+    with Outbox(shop / "var" / "outbox.db") as outbox:
+        assert outbox.is_empty()

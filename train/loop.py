@@ -198,7 +198,8 @@ class _Run:
         if not config.encoder.ordered:
             self._windows.shuffle(np.random.default_rng([config.seed, self.epoch, 1]))
         order = np.random.default_rng([config.seed, self.epoch]).permutation(len(self._windows))
-        share = order[: len(order) // workers * workers or len(order)][rank::workers]
+        # Filled up from its beginning: a worker with fewer steps than the others would leave them waiting.
+        share = np.resize(order, -(-len(order) // workers) * workers)[rank::workers]
         steps = max(1, -(-len(share) // config.batch))
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch * 1009 + rank)
         total = 0.0

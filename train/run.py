@@ -131,7 +131,8 @@ class _following:  # noqa: N801 - used like a function
         seen = 0
         while True:
             done = self._done.wait(0.3)
-            lines = self._file.read_text().splitlines() if self._file.exists() else []
+            written = self._file.read_text() if self._file.exists() else ""
+            lines = written[: written.rfind("\n") + 1].splitlines()  # the last one may be half written
             for line in lines[seen:]:
                 self._progress(json.loads(line))  # type: ignore[misc]
             seen = len(lines)

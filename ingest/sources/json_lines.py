@@ -53,13 +53,13 @@ class JsonLinesSource:
         self._lines.close()
 
     def _number(self, texts: Iterator[str]) -> Iterator[tuple[int, str | Malformed]]:
-        for text in texts:
+        for line, text in enumerate(texts, 1):
             if self._lines.undecodable:
                 self._lines.undecodable = False
                 rule = f"has bytes that are not {self._encoding}: convert the file or set encoding"
-                yield self._lines.number, Malformed(rule)
+                yield line, Malformed(rule)
             elif not text.isspace():
-                yield self._lines.number, text
+                yield line, text
 
 
 def _decode(text: str | Malformed) -> dict[str, object] | Malformed:

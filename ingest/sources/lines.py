@@ -13,11 +13,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Lines:
-    """Iterates over decoded lines with their ends; `number` is the line last given."""
+    """Iterates over decoded lines with their ends."""
 
     def __init__(self, path: Path, encoding: str) -> None:
         self.path = path
-        self.number = 0
         self.undecodable = False
         """A line given since this was last set to False has bytes that are not of the encoding."""
         self._encoding = encoding
@@ -41,22 +40,22 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         encoding = self._encoding
+        number = 0
         try:
-            for line in self._file:
-                self.number += 1
+            for number, line in enumerate(self._file, 1):
                 try:
                     text = line.decode(encoding)
                 except UnicodeDecodeError:
                     self.undecodable = True
                     text = line.decode(encoding, "replace")
-                yield text if self.number > 1 else text.removeprefix("\ufeff")
+                yield text if number > 1 else text.removeprefix("\ufeff")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SourceError(
-                f"{self.path} breaks off after line {self.number}: its gzip data are damaged or cut short ({error}); "
+                f"{self.path} breaks off after line {number}: its gzip data are damaged or cut short ({error}); "
                 "get the file again and repeat the run, which adds only what is missing"
             ) from None
         except OSError as error:
-            raise SourceError(f"{self.path} cannot be read after line {self.number}: {error.strerror}") from None
+            raise SourceError(f"{self.path} cannot be read after line {number}: {error.strerror}") from None
 
     def position(self) -> float:
         return self._raw.tell() / self._size

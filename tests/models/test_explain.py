@@ -82,9 +82,9 @@ def test_what_events_put_in_is_what_taking_them_away_takes_from_the_sparse_part(
 
 
 def test_via_is_the_rarest_entity_that_both_items_share() -> None:
-    # Entity 0 is on items 1, 2 and 3, entity 1 on 1 and 2 alone, entity 2 on item 4.
-    incidence = csr_matrix(([1] * 6, ([1, 2, 3, 1, 2, 4], [0, 0, 0, 1, 1, 2])), shape=(NUM_ITEMS, 3))
-    knowledge = {"IN_CATEGORY": (incidence, ["category:wide", "category:narrow", "category:other"])}
+    # Rarest first: entity 0 is on item 4, entity 1 on 1 and 2, entity 2 on 1, 2 and 3.
+    incidence = csr_matrix(([1] * 6, ([1, 2, 3, 1, 2, 4], [2, 2, 2, 1, 1, 0])), shape=(NUM_ITEMS, 3))
+    knowledge = {"IN_CATEGORY": (incidence, ["category:other", "category:narrow", "category:wide"])}
     history = histories([(1, 0, 0, 1.0)])
     flagship = random_flagship()
     flagship = replace(flagship, parts={**flagship.parts, "IN_CATEGORY": flagship.parts["own"]})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import HeteroData
 
 from graph.hetero import hetero_data
 from graph.snapshot import Snapshot
@@ -89,3 +90,18 @@ def test_shared_entities_name_what_items_have_in_common(planted) -> None:
     for row, key in enumerate(events.items.keys):
         line = incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]]
         assert [keys[entity] for entity in line] == [f"category:{taste_of(key)}"]
+
+
+def test_shared_entities_come_rarest_first() -> None:
+    graph = HeteroData()
+    graph["item"].num_nodes, graph["category"].num_nodes = 4, 3
+    graph["category"].vocabulary = ["category:wide", "category:one", "category:two"]
+    graph["item", "IN_CATEGORY", "category"].edge_index = torch.tensor([[0, 1, 2, 3, 3, 0], [0, 0, 0, 1, 2, 2]])
+    incidence, keys = shared_entities(graph)["IN_CATEGORY"]
+    assert list(keys) == ["category:one", "category:two", "category:wide"]
+    assert [[keys[column] for column in row.indices] for row in incidence] == [
+        ["category:two", "category:wide"],
+        ["category:wide"],
+        ["category:wide"],
+        ["category:one", "category:two"],
+    ]
