@@ -1,7 +1,10 @@
 """What people did as sparse rows over the items: the form in which linear models read it."""
 
 import numpy as np
-from scipy.sparse import csr_array
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import svd
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import svds
 
 from graph.interactions import Histories, Interactions
 
@@ -26,6 +29,42 @@ def query_matrix(histories: Histories, num_items: int, decay: float = 1.0) -> cs
     kept = wanted[newest]
     weights = np.power(decay, histories.ages[kept], dtype=np.float32)
     return csr_array((weights, (person[kept], histories.item[kept])), shape=(len(histories), num_items))
+
+
+def inverse_root(sums: ArrayLike) -> NDArray[np.float32]:
+    """1 / sqrt of each, 0 for 0: what normalises rows or columns of these sums."""
+    roots = np.sqrt(np.asarray(sums, dtype=np.float32))
+    return np.divide(1, roots, out=np.zeros_like(roots), where=roots > 0)
+
+
+def normalised(people: csr_array) -> csr_array:
+    """D_U^-1/2 X D_I^-1/2 of X [U, N], D the degrees: each edge between a person and an item by both their degrees."""
+    rows, columns = inverse_root(people.sum(axis=1)), inverse_root(people.sum(axis=0))
+    return csr_array(diags_array(rows) @ people @ diags_array(columns))
+
+
+def right_singular_vectors(matrix: csr_array, rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The [K, N] right singular vectors of the K largest singular values [K]; K is `rank` or what the matrix has."""
+    if rank < 1:
+        raise ValueError(f"rank is {rank}: give at least 1 dimension; 32 to 512 suits most data")
+    if rank < min(matrix.shape) // 2:
+        start = np.random.default_rng(0).standard_normal(min(matrix.shape)).astype(np.float32)
+        _, values, vectors = svds(matrix, k=rank, v0=start)
+    else:
+        _, values, vectors = svd(matrix.toarray(), full_matrices=False)
+    kept = np.argsort(-values)[:rank]
+    kept = kept[values[kept] > 1e-5 * max(values.max(), 1e-30)]
+    return values[kept].astype(np.float32), vectors[kept].astype(np.float32)
+
+
+def check_vectors(vectors: NDArray[np.float32], interactions: Interactions) -> None:
+    """Raise ValueError unless there is one finite vector for each item."""
+    if vectors.ndim != 2 or len(vectors) != len(interactions.items):
+        raise ValueError(
+            f"the vectors are {vectors.shape} for {len(interactions.items)} items: give each one row, zeros for none"
+        )
+    if not np.isfinite(vectors).all():
+        raise ValueError("some vectors hold NaN or infinity: give zeros where an item has no vector")
 
 
 def check_decay(decay: float) -> None:

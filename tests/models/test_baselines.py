@@ -7,21 +7,44 @@ import pytest
 
 from graph.interactions import Histories, Interactions
 from graph.vocabulary import Vocabulary
+from models.baselines.als import ALS
 from models.baselines.ease import EASE
+from models.baselines.gf_cf import GFCF
+from models.baselines.interest_fusion import InterestFusion
 from models.baselines.item_knn import ItemKNN
+from models.baselines.l3ae import L3AE
 from models.baselines.matrix import positive_matrix, query_matrix
 from models.baselines.popularity import Popularity
+from models.baselines.text_gcn import TextGCN
 from models.scorer import Scorer
 
 Fit = Callable[[Interactions], Scorer]
+
+
+def text_of(interactions: Interactions) -> np.ndarray:
+    """[N, 6] texts: items of one parity have more in common than others; a last one without events has none."""
+    num_items = len(interactions.items)
+    text = np.random.default_rng(0).normal(scale=0.3, size=(num_items, 6))
+    text[np.arange(num_items), np.arange(num_items) % 2] += 1
+    text[-1] = 0 if interactions.item.max() < num_items - 1 else text[-1]
+    return text.astype(np.float32)
+
 
 SCORERS: dict[str, Fit] = {
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
     "ease": lambda interactions: EASE.fit(interactions, ridge=5),
     "ease with recency": lambda interactions: EASE.fit(interactions, ridge=5, decay=0.8),
+    "popularity per platform": lambda interactions: Popularity.fit(interactions, per_platform=True),
+    "recent popularity": lambda interactions: Popularity.fit(interactions, half_life_days=1000),
+    "l3ae": lambda interactions: L3AE.fit(interactions, text_of(interactions), ridge=3, text_ridge=2, text_weight=4),
+    "gf-cf": lambda interactions: GFCF.fit(interactions, rank=2),
+    "text-gcn": lambda interactions: TextGCN.fit(interactions, text_of(interactions), layers=2),
+    "als": lambda interactions: ALS.fit(interactions, rank=2, confidence=3, ridge=0.1),
+    "interest fusion": lambda interactions: InterestFusion.fit(interactions, rank=2),
+    "interest fusion of texts": lambda interactions: InterestFusion.fit(interactions, text_of(interactions)),
 }
-PERSONAL = [name for name in SCORERS if name != "popularity"]
+PERSONAL = [name for name in SCORERS if "popularity" not in name]
 
 
 def events(people: Sequence[Sequence[int | tuple[int, float]]], num_items: int) -> Interactions:
@@ -140,7 +163,7 @@ def test_ease_is_the_closed_form_of_its_paper(num_items: int) -> None:
     P = np.linalg.inv(X.T @ X + 7 * np.eye(num_items))
     B = np.eye(num_items) - P / np.diag(P)
     model = EASE.fit(data, ridge=7)
-    assert (model.people is None) == (num_items == 8)
+    assert (model.smoother.people is None) == (num_items == 8)
     np.testing.assert_allclose(model.score(data.histories(np.arange(15))), X @ B, atol=2e-6)
     np.testing.assert_allclose(model.weights(np.arange(num_items)), B, atol=2e-6)
 
