@@ -64,7 +64,7 @@ class Interactions:
         lengths = ends - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Histories(offsets, self.item[index], self.type[index], self.at[index], self.weight[index])
+        return Histories(offsets, self.item[index], self.type[index], self.at[index], self.weight[index], users)
 
 
 def join(first: Interactions, second: Interactions) -> Interactions:
@@ -97,6 +97,8 @@ class Histories:
     """[E] seconds since 1970, UTC."""
     weight: NDArray[np.float32]
     """[E]"""
+    users: NDArray[np.int64] | None = None
+    """[B] rows of these people among the users of the interactions they come from; None from elsewhere."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -109,4 +111,11 @@ class Histories:
     def where(self, mask: NDArray[np.bool_]) -> "Histories":
         """The events where mask [E] is true, of the same people."""
         kept = np.concatenate([[0], np.cumsum(mask)])
-        return Histories(kept[self.offsets], self.item[mask], self.type[mask], self.at[mask], self.weight[mask])
+        return replace(
+            self,
+            offsets=kept[self.offsets],
+            item=self.item[mask],
+            type=self.type[mask],
+            at=self.at[mask],
+            weight=self.weight[mask],
+        )

@@ -52,6 +52,15 @@ def test_histories_come_in_the_order_asked_for_and_may_be_empty_or_repeated():
     assert histories.ages.tolist() == [0, 2, 1, 0, 0]
 
 
+def test_histories_remember_whose_they_are_and_so_do_parts_of_them():
+    histories = WHOLE.histories(np.array([2, 0]))
+    assert histories.users is not None
+    assert histories.users.tolist() == [2, 0]
+    part = histories.where(histories.at < 20)
+    assert part.offsets.tolist() == [0, 1, 2]
+    assert part.users is histories.users
+
+
 def test_histories_of_nobody_are_empty():
     histories = WHOLE.histories(np.array([], np.int64))
     assert len(histories) == 0

@@ -1,6 +1,7 @@
 """The contract of every scorer, and what is particular to each baseline."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from models.baselines.matrix import positive_matrix, query_matrix
 from models.baselines.popularity import Popularity
 from models.baselines.text_gcn import TextGCN
 from models.scorer import Scorer
+from tests.neural import NEURAL, SEQUENTIAL
 
 Fit = Callable[[Interactions], Scorer]
 
@@ -44,7 +46,8 @@ SCORERS: dict[str, Fit] = {
     "interest fusion": lambda interactions: InterestFusion.fit(interactions, rank=2),
     "interest fusion of texts": lambda interactions: InterestFusion.fit(interactions, text_of(interactions)),
 }
-PERSONAL = [name for name in SCORERS if "popularity" not in name]
+SCORERS |= {name: partial(fit, seed=0, validate=None) for name, fit in (NEURAL | SEQUENTIAL).items()}
+PERSONAL = [name for name in SCORERS if "popularity" not in name and name not in SEQUENTIAL]
 
 
 def events(people: Sequence[Sequence[int | tuple[int, float]]], num_items: int) -> Interactions:

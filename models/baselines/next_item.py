@@ -1,0 +1,101 @@
+"""Next item: what SASRec and the recurrent networks share, all but the module that reads a person's items."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from graph.interactions import Histories, Interactions
+from models.baselines.fitting import AnyScorer, Validate, minimise, shuffled
+from models.losses import sampled_softmax_loss
+
+
+class NextItem(nn.Module):
+    """One vector for each item, which is read and looked for, and a reader that says what to look for next."""
+
+    def __init__(self, num_items: int, dim: int, reader: nn.Module) -> None:
+        """
+        Args:
+            reader: from the vectors [B, L, D] of items, oldest first and padded at the end, and how many count [B], to
+                a query [B, L, D] after each; it never looks ahead.
+        """
+        super().__init__()
+        self.items = nn.Embedding(num_items, dim)
+        nn.init.xavier_normal_(self.items.weight)
+        self.reader = reader
+
+    def forward(self, item: Tensor, length: Tensor) -> Tensor:
+        """[B, L, D] queries after each of the items [B, L]."""
+        return self.reader(self.items(item), length)  # type: ignore[no-any-return]
+
+
+def learn_next_item(
+    network: NextItem,
+    interactions: Interactions,
+    scorer: Callable[[], AnyScorer],
+    *,
+    max_history: int,
+    negatives: int,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    validate: Validate | None,
+) -> AnyScorer:
+    """Minimise the sampled softmax of every next item among the newest `max_history` + 1 wanted ones of each person.
+
+    Args:
+        negatives: items drawn uniformly and shared by a batch.
+        batch: people in a batch.
+    """
+    if negatives < 1:
+        raise ValueError(f"negatives is {negatives}: give at least 1, such as 256")
+    item, length = newest_items(interactions.histories(np.arange(len(interactions.users))), max_history + 1)
+    item, length = item[length > 1], length[length > 1]
+    if not len(item):
+        raise ValueError("nobody has two events of positive weight, one to follow the other: ingest longer histories")
+    num_items = len(interactions.items)
+
+    def epoch() -> Iterator[Tensor]:
+        for rows in shuffled(len(item), batch):
+            steps = length[rows] - 1
+            width = int(steps.max())
+            inside = torch.arange(width) < steps.unsqueeze(1)
+            query = network(item[rows, :width], steps)[inside]
+            wanted, sampled = item[rows, 1 : width + 1][inside], torch.randint(num_items, (negatives,))
+            positive = (query * network.items(wanted)).sum(dim=1)
+            negative = query @ network.items(sampled).T
+            negative = negative.masked_fill(wanted.unsqueeze(1) == sampled, -torch.inf)
+            yield sampled_softmax_loss(positive, negative, num_items)
+
+    return minimise(network, epoch, scorer, epochs=epochs, learning_rate=learning_rate, validate=validate)
+
+
+def score_next_item(network: NextItem, histories: Histories, max_history: int) -> NDArray[np.float32]:
+    """[B, N] scores after the newest wanted item of each person; all 0 for somebody who wanted nothing yet."""
+    item, length = newest_items(histories, max_history)
+    with torch.inference_mode():
+        last = network(item, length)[torch.arange(len(item)), (length - 1).clamp(min=0)]
+        scores: NDArray[np.float32] = (last * (length > 0).unsqueeze(1) @ network.items.weight.T).numpy()
+    return scores
+
+
+def newest_items(histories: Histories, most: int) -> tuple[Tensor, Tensor]:
+    """[B, L] the newest wanted items of each person, oldest first, padded with 0 at the end; [B] how many they are."""
+    wanted = histories.where(histories.weight > 0)
+    ends = wanted.offsets[1:]
+    lengths = np.minimum(np.diff(wanted.offsets), most)
+    steps = np.arange(max(1, int(lengths.max(initial=0))))
+    inside = steps < lengths[:, None]
+    item = np.zeros(inside.shape, np.int64)
+    item[inside] = wanted.item[((ends - lengths)[:, None] + steps)[inside]]
+    return torch.from_numpy(item), torch.from_numpy(lengths)
+
+
+def check_reader(max_history: int, dropout: float) -> None:
+    """Raise ValueError unless a reader sees something."""
+    if max_history < 1 or not 0 <= dropout < 1:
+        raise ValueError(
+            f"max_history is {max_history} and dropout {dropout}: give at least 1, and a share from 0 to below 1"
+        )
