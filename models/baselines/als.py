@@ -36,7 +36,7 @@ class ALS:
         *,
         rank: int = 64,
         confidence: float = 5.0,
-        ridge: float = 10.0,
+        ridge: float = 30.0,
         iterations: int = 15,
         decay: float = 1.0,
         seed: int = 0,
@@ -46,7 +46,7 @@ class ALS:
         Args:
             rank: K, the length of a factor.
             confidence: above 1 trusts wanted items more than the absence of others.
-            ridge: above 0.
+            ridge: above 0; it grows with confidence.
         Raises: ModuleNotFoundError without `implicit`, ValueError for settings out of range.
         """
         check_decay(decay)

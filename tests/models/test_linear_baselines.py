@@ -230,7 +230,7 @@ FITS: dict[str, tuple[Callable[[Interactions], object], str]] = {
     "text-gcn texts": (lambda data: TextGCN.fit(data, random_text(8)), r"the vectors are \(8, 5\) for 9 items"),
     "als rank": (lambda data: ALS.fit(data, rank=0), "rank is 0 and iterations 15: give at least 1"),
     "als ridge": (lambda data: ALS.fit(data, ridge=0), "confidence is 5.0 and ridge 0: give"),
-    "als confidence": (lambda data: ALS.fit(data, confidence=0.5), "confidence is 0.5 and ridge 10.0: give"),
+    "als confidence": (lambda data: ALS.fit(data, confidence=0.5), "confidence is 0.5 and ridge 30.0: give"),
     "fusion ridge": (lambda data: InterestFusion.fit(data, ridge=-1), "ridge is -1: give at least 0"),
     "fusion vectors": (lambda data: InterestFusion.fit(data, random_text(8)), r"the vectors are \(8, 5\) for 9 items"),
     "decay": (lambda data: GFCF.fit(data, decay=2), "decay is 2: give a factor"),
