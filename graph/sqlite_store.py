@@ -58,8 +58,10 @@ from graph.stored import (
     wrong_type,
 )
 
-BATCH: Final = 25_000
-"""Records in one transaction, and rows in one Arrow batch."""
+BATCH: Final = 10_000
+"""Rows in one Arrow batch."""
+TRANSACTION: Final = 50_000
+"""Records in one transaction. Event ids are digests: a commit writes pages all over their index, so few are better."""
 
 SCHEMA: Final = (
     """
@@ -169,7 +171,40 @@ _CURRENT_LINKS: Final = """
     WHERE l.account IN (SELECT value FROM json_each(?))
 """
 
+_REMEMBERED: Final = 1_000_000
+"""Row ids of nodes that a connection holds, at most."""
+
 Record = TypeVar("Record")
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that remembers row ids of nodes, for as long as nobody else has written since it looked."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ids: dict[str, dict[str, int]] = {}
+        self._version = -1
+
+    def begin(self) -> None:
+        """Begin to write; what others have written meanwhile may have removed nodes."""
+        self.execute("BEGIN IMMEDIATE")
+        version = self.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self.forget_ids()
+        self._version = version
+
+    def forget_ids(self) -> None:
+        """Look ids up anew: nodes were removed, or made and rolled back."""
+        self._ids.clear()
+
+    def ids(self, label: str, keys: Collection[str]) -> Mapping[str, int]:
+        """Row ids of at least those of the keys that are there; only between `begin` and the end of the transaction."""
+        known = self._ids.setdefault(label, {})
+        if len(known) > _REMEMBERED:
+            known.clear()
+        if missing := [key for key in keys if key not in known]:
+            known.update(_ids(self, label, missing))
+        return known
 
 
 class SqliteStore:
@@ -178,7 +213,7 @@ class SqliteStore:
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._idle: deque[_Connection] = deque()
         self._closed = False
 
     @classmethod
@@ -322,6 +357,7 @@ class SqliteStore:
             connection.executemany("DELETE FROM links WHERE account = ?", ids)
             connection.executemany("DELETE FROM nodes WHERE id = ?", ids)
             connection.execute("DELETE FROM nodes WHERE label = 'User' AND key = ?", (str(user),))
+            connection.forget_ids()
         with self._read() as connection:  # what was erased must not stay readable in the log either
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return ErasureReport(user, tuple(stored_key(AccountKey, key) for _, key in accounts), events)
@@ -353,11 +389,11 @@ class SqliteStore:
         self.ensure_schema()
 
     def _in_batches(
-        self, records: Iterable[Record], write: Callable[[sqlite3.Connection, list[Record]], WriteCounts]
+        self, records: Iterable[Record], write: Callable[[_Connection, list[Record]], WriteCounts]
     ) -> WriteCounts:
         counts = WriteCounts()
         source = iter(records)
-        while batch := list(islice(source, BATCH)):
+        while batch := list(islice(source, TRANSACTION)):
             with self._write() as connection:
                 counts += write(connection, batch)
         return counts
@@ -373,18 +409,19 @@ class SqliteStore:
                 )
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self) -> Iterator[_Connection]:
         with self._read() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.begin()
             try:
                 yield connection
                 connection.execute("COMMIT")
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                    connection.forget_ids()
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def _read(self) -> Iterator[_Connection]:
         if self._closed:
             raise StoreError(f"{self.url} is closed: open the store again")
         try:
@@ -401,15 +438,19 @@ class SqliteStore:
         except (OverflowError, UnicodeEncodeError) as error:
             raise RecordError(f"a value cannot be stored ({error}): give integers of 64 bits and valid text") from error
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         if self._closed:
             connection.close()
         else:
             self._idle.append(connection)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> _Connection:
         connection = sqlite3.connect(
-            self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+            self._path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
         )
         try:
             self._use_write_ahead_log(connection)
@@ -424,7 +465,7 @@ class SqliteStore:
             raise
         return connection
 
-    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+    def _use_write_ahead_log(self, connection: _Connection) -> None:
         # Two processes that open a new file at once: SQLite refuses the second at once instead of letting it wait.
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
@@ -464,7 +505,7 @@ class SqliteStore:
                 return StoreError(f"{self._path} refused ({error}): this is a fault of Isthmus, please report it")
 
 
-def _write_nodes(connection: sqlite3.Connection, batch: list[Node]) -> WriteCounts:
+def _write_nodes(connection: _Connection, batch: list[Node]) -> WriteCounts:
     items = [node for node in batch if type(node) is Item]
     entities = [node for node in batch if type(node) is Entity]
     plain = [(node.key.label, str(node.key)) for node in batch if isinstance(node, Platform | User | Account)]
@@ -497,20 +538,20 @@ def _write_nodes(connection: sqlite3.Connection, batch: list[Node]) -> WriteCoun
     return WriteCounts(created, len(batch) - created)
 
 
-def _write_edges(connection: sqlite3.Connection, batch: list[Edge]) -> WriteCounts:
+def _write_edges(connection: _Connection, batch: list[Edge]) -> WriteCounts:
     events = [edge for edge in batch if type(edge) is Event]
     relations = [edge for edge in batch if type(edge) is Relation]
     return _write_events(connection, events) + _write_relations(connection, relations)
 
 
-def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteCounts:
+def _write_events(connection: _Connection, events: list[Event]) -> WriteCounts:
     if not events:
         return WriteCounts()
     for name in {event.type for event in events}:
         if _holds(connection, "relations", name):
             raise wrong_type(name)
-    accounts = _ids(connection, "Account", {event.account for event in events})
-    items = _ids(connection, "Item", {event.item for event in events})
+    accounts = connection.ids("Account", {event.account for event in events})
+    items = connection.ids("Item", {event.item for event in events})
     try:
         rows = [
             (
@@ -535,7 +576,7 @@ def _write_events(connection: sqlite3.Connection, events: list[Event]) -> WriteC
     return WriteCounts(created, len(events) - created)
 
 
-def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) -> WriteCounts:
+def _write_relations(connection: _Connection, relations: list[Relation]) -> WriteCounts:
     if not relations:
         return WriteCounts()
     for name in {relation.type for relation in relations}:
@@ -546,7 +587,7 @@ def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) 
     for relation, (source, target) in zip(relations, ends, strict=True):
         keys.setdefault(source, set()).add(relation.source)
         keys.setdefault(target, set()).add(relation.target)
-    ids = {label: _ids(connection, label, among) for label, among in keys.items()}
+    ids = {label: connection.ids(label, among) for label, among in keys.items()}
     try:
         rows = [
             (
@@ -569,7 +610,7 @@ def _write_relations(connection: sqlite3.Connection, relations: list[Relation]) 
     return WriteCounts(created, len(relations) - created)
 
 
-def _write_links(connection: sqlite3.Connection, links: list[Link]) -> WriteCounts:
+def _write_links(connection: _Connection, links: list[Link]) -> WriteCounts:
     accounts = _ids(connection, "Account", {link.account for link in links})
     for link in links:
         if link.account not in accounts:
@@ -604,7 +645,7 @@ def _write_links(connection: sqlite3.Connection, links: list[Link]) -> WriteCoun
 class _Edges:
     """Collects the edges of a neighbourhood, each once, until there are `limit`."""
 
-    def __init__(self, connection: sqlite3.Connection, limit: int) -> None:
+    def __init__(self, connection: _Connection, limit: int) -> None:
         self._connection = connection
         self._limit = limit
         self.records: dict[tuple[str, int], Event | Link | Relation] = {}
@@ -646,7 +687,7 @@ class _Edges:
         return ends
 
 
-def _distinct(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
+def _distinct(connection: _Connection, table: str, column: str) -> list[str]:
     found: list[str] = []
     row = connection.execute(f"SELECT min({column}) FROM {table}").fetchone()  # noqa: S608
     while row[0] is not None:
@@ -655,16 +696,16 @@ def _distinct(connection: sqlite3.Connection, table: str, column: str) -> list[s
     return found
 
 
-def _holds(connection: sqlite3.Connection, table: str, type: str) -> bool:
+def _holds(connection: _Connection, table: str, type: str) -> bool:
     return connection.execute(f"SELECT 1 FROM {table} WHERE type = ? LIMIT 1", (type,)).fetchone() is not None  # noqa: S608
 
 
-def _last_id(connection: sqlite3.Connection, table: str = "nodes") -> int:
+def _last_id(connection: _Connection, table: str = "nodes") -> int:
     # Within a transaction ids grow by one a new row, so the difference of two calls counts what was created.
     return int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608
 
 
-def _ids(connection: sqlite3.Connection, label: str, keys: Collection[str]) -> dict[str, int]:
+def _ids(connection: _Connection, label: str, keys: Collection[str]) -> dict[str, int]:
     return dict(
         connection.execute(
             "SELECT key, id FROM nodes WHERE label = ? AND key IN (SELECT value FROM json_each(?))",
@@ -673,7 +714,7 @@ def _ids(connection: sqlite3.Connection, label: str, keys: Collection[str]) -> d
     )
 
 
-def _accounts(connection: sqlite3.Connection, user: UserKey) -> list[tuple[int, str]]:
+def _accounts(connection: _Connection, user: UserKey) -> list[tuple[int, str]]:
     return connection.execute(
         "SELECT a.id, a.key FROM nodes u CROSS JOIN links l ON l.user = u.id CROSS JOIN nodes a ON a.id = l.account "
         "WHERE u.label = 'User' AND u.key = ? ORDER BY a.key",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -37,7 +38,7 @@ from ingest.quarantine import BadRow, Quarantine
 from ingest.report import FileReport, IngestReport
 from ingest.sources.rows import Malformed, Source, open_source
 
-BATCH: Final = 25_000
+BATCH: Final = 50_000
 """Rows that are parsed and written together."""
 
 _QUIET_S: Final = 2.0
@@ -155,17 +156,18 @@ class _Run:
             records.clear()
             bad.clear()
 
-        for line, values in source.rows():
-            read += 1
-            record = Rejected("", "", values.rule) if isinstance(values, Malformed) else parse(values)
-            if isinstance(record, Rejected):
-                bad.append(BadRow(line, values, record))
-            else:
-                places.append((line, values))
-                records.append(record)
-            if read % BATCH == 0:
-                flush()
-        flush()
+        rows = source.rows()
+        while batch := list(islice(rows, BATCH)):
+            read += len(batch)
+            for row in batch:
+                line, values = row
+                record = Rejected("", "", values.rule) if isinstance(values, Malformed) else parse(values)
+                if isinstance(record, Rejected):
+                    bad.append(BadRow(line, values, record))
+                else:
+                    places.append(row)
+                    records.append(record)
+            flush()
         file = str(part.path.relative_to(self._data))
         if accepted + duplicates + rejected != read:
             raise IngestError(

@@ -181,3 +181,29 @@ def test_several_threads_read_beside_one_that_writes(tmp_path: Path) -> None:
             reader.join()
         assert problems == []
         assert len(store.history(lone_user(ANN))) == 1_001
+
+
+def test_who_was_erased_elsewhere_is_not_remembered(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/graph.db"
+    with SqliteStore.open(url) as store, SqliteStore.open(url) as other:
+        fill(store)
+        other.erase(lone_user(ANN))
+        with pytest.raises(StoreError, match="account:films:4nn-4nn-4nn"):
+            store.upsert_edges([Event("2", "RATED", ANN, HEAT, NOON)])
+        fill(store)
+        store.erase(lone_user(ANN))
+        with pytest.raises(StoreError, match="account:films:4nn-4nn-4nn"):
+            store.upsert_edges([Event("2", "RATED", ANN, HEAT, NOON)])
+        assert store.counts().edges.get("RATED", 0) == 0
+
+
+def test_nodes_of_a_transaction_that_was_rolled_back_are_not_remembered(tmp_path: Path) -> None:
+    with SqliteStore.open(f"sqlite:///{tmp_path}/graph.db") as store:
+        fill(store)
+        bob = AccountKey("films", "b0b")
+        with pytest.raises(ZeroDivisionError), store._write() as connection:
+            connection.execute("INSERT INTO nodes (label, key) VALUES ('Account', ?)", (str(bob),))
+            assert connection.ids("Account", {bob})[bob]
+            raise ZeroDivisionError
+        with pytest.raises(StoreError, match="b0b"):
+            store.upsert_edges([Event("2", "RATED", bob, HEAT, NOON)])
