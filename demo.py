@@ -28,10 +28,10 @@ from ingest.sources.movielens import ISLANDS, fetch, write_islands
 from models.text import DEFAULT_MODEL, vectors_name
 from serve.deployment import run as start
 from serve.security import check_port
-from train.compare import compare, next_task
+from train.compare import compare
 from train.evaluate import Row
 from train.loop import LoopConfig
-from train.release import assemble, release
+from train.release import release
 from train.run import WorkerConfig
 from train.runs import Run
 
@@ -158,9 +158,7 @@ def _train(store: Store, training: Run, road: _Road) -> tuple[Path, Figures]:
         done.said = f"{result.epochs} epochs, validation NDCG@10 {result.best:.3f} before the blend"
     with road.stage("compare") as done:
         if not kept.exists():
-            trained = assemble(training.inputs, config, result.checkpoint)
-            reports = compare(trained, next_task(trained.prepared.split))
-            kept.write_text(json.dumps({report.scorer: _cohorts(report.rows) for report in reports}))
+            kept.write_text(json.dumps({entry.model: _cohorts(entry.report.rows) for entry in compare(training)}))
         figures: Figures = json.loads(kept.read_text())
         done.said = ", ".join(figures)
     with road.stage("release a bundle") as done:

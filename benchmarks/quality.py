@@ -13,11 +13,10 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from graph.errors import IsthmusError
 from graph.interactions import Interactions, join
@@ -28,66 +27,29 @@ from graph.store import open_store
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.sources.movielens import fetch
-from models.baselines.ease import EASE
-from models.baselines.item_knn import ItemKNN
-from models.baselines.popularity import Popularity
 from models.scorer import Scorer
+from train import families as bench
 from train.evaluate import Task, evaluate
+from train.families import Family, Material, Settings
+from train.tune import tune
 
 MAPPINGS: Final = Path(__file__).parent.parent / "ingest" / "mappings"
 SPLIT_SEEDS: Final = (2020, 2021, 2022)
 SAMPLE_SEEDS: Final = (0, 1, 2)
 SAMPLE: Final = 999
 
-Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Family:
-    """A kind of model, and the settings that it is tried with."""
-
-    name: str
-    fit: Callable[..., Scorer]
-    """Takes training interactions and settings by name."""
-    grid: Mapping[str, Sequence[Any]]
-    decays: Sequence[float] = ()
-    """Query weights for each later event: tried on a model that is fitted already."""
-
-    def fitted(self, training: Interactions) -> Iterator[tuple[Settings, Scorer]]:
-        """One model for each setting."""
-        for values in product(*self.grid.values()):
-            settings = dict(zip(self.grid, values, strict=True))
-            model: Any = self.fit(training, **settings)
-            if not self.decays:
-                yield settings, model
-            for decay in self.decays:
-                yield {**settings, "decay": decay}, replace(model, decay=decay)
-
-
-DECAYS: Final = (0.95, 0.9, 0.8, 0.7)
-KNN: Final = {"neighbours": (100, 400), "shrinkage": (0.0, 10.0, 50.0)}
-RIDGES: Final = {"ridge": (100.0, 300.0, 1000.0)}
 FAMILIES: Final = (
-    Family("popularity", Popularity.fit, {}),
-    Family("item-knn", ItemKNN.fit, KNN),
-    Family("item-knn, recency", ItemKNN.fit, KNN, DECAYS),
-    Family("ease", EASE.fit, RIDGES),
-    Family("ease, recency", EASE.fit, RIDGES, DECAYS),
+    bench.FAMILIES["popularity"],
+    *(
+        family
+        for name in ("item-knn", "ease")
+        for family in (
+            replace(bench.FAMILIES[name], decays=()),
+            replace(bench.FAMILIES[name], name=f"{name}, recency", decays=bench.DECAYS[1:]),
+        )
+    ),
 )
-
-
-def tune(family: Family, training: Interactions, task: Task, metric: str) -> tuple[Settings, Scorer, float]:
-    """The settings that are best on the validation task, the model fitted with them, and the seconds one fit takes."""
-    best: tuple[float, Settings, Scorer] | None = None
-    for settings, model in family.fitted(training):
-        value = evaluate(model, task).value(metric)
-        if best is None or value > best[0]:
-            best = value, settings, model
-    if best is None:
-        raise IsthmusError(f"{family.name} has no settings to try: give its grid at least one value for each name")
-    started = time.perf_counter()
-    model = family.fit(training, **best[1])
-    return best[1], model, time.perf_counter() - started
+"""Those of the bench, with and without regard to when."""
 
 
 def movielens(snapshot: Snapshot) -> None:
@@ -101,11 +63,11 @@ def movielens(snapshot: Snapshot) -> None:
         validation = Task("validation", split.train, split.validation, ks=(20,), seed=seed)
         test = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
         for family in FAMILIES:
-            settings, model, fit_s = tune(family, split.train, validation, "ndcg@20")
-            report = evaluate(model, test)
-            figures = (report.value("recall@20"), report.value("ndcg@20"), fit_s, report.seconds)
+            tuned = tune(family, Material(split.train, validation, "ndcg@20"))
+            report = evaluate(tuned.fitted.model, test)
+            figures = (report.value("recall@20"), report.value("ndcg@20"), tuned.fitted.seconds, report.seconds)
             found.setdefault(family.name, []).append(figures)
-            chosen.setdefault(family.name, []).append(_text(settings))
+            chosen.setdefault(family.name, []).append(_text(tuned.settings))
     print(f"\n## MovieLens-100k: {len(wanted):,} ratings of 3 and more, splits {SPLIT_SEEDS}\n")
     print("| model | Recall@20 | NDCG@20 | fit s | score s | settings by validation |\n|---|---|---|---|---|---|")
     for name, runs in found.items():
@@ -126,14 +88,13 @@ def food_kitchen(snapshot: Snapshot) -> None:
     print(f"\n| model | {' | '.join(sides)} | fit s | settings by validation |\n|{'---|' * (len(sides) + 3)}")
     validation = Task("validation", split.train, split.validation, ks=(10,))
     for family in FAMILIES:
-        settings, model, fit_s = tune(family, split.train, validation, "ndcg@10")
-        _print_row(family.name, _joint(model, split, past, split.train), fit_s, settings)
+        tuned = tune(family, Material(split.train, validation, "ndcg@10"))
+        settings, fitted = tuned.settings, tuned.fitted
+        _print_row(family.name, _joint(fitted.model, split, past, split.train), fitted.seconds, settings)
         alone = [_alone(family, settings, split, past, number) for number in range(len(past.platforms))]
         _print_row(f"{family.name}, alone", [*(a[0] for a in alone), *(a[1] for a in alone), "", ""], None, settings)
-        started = time.perf_counter()
-        refitted = family.fit(past, **settings)
-        fit_s = time.perf_counter() - started
-        _print_row(f"{family.name}, refitted", _joint(refitted, split, past, past), fit_s, settings)
+        again = family.fitted(Material(past, validation), settings)
+        _print_row(f"{family.name}, refitted", _joint(again.model, split, past, past), again.seconds, settings)
 
 
 def _joint(model: Scorer, split: Split, past: Interactions, training: Interactions) -> list[str]:
@@ -157,7 +118,8 @@ def _joint(model: Scorer, split: Split, past: Interactions, training: Interactio
 
 def _alone(family: Family, settings: Settings, split: Split, past: Interactions, platform: int) -> tuple[str, str]:
     train, history, targets = (part.where(part.platform == platform) for part in (split.train, past, split.test))
-    model = family.fit(train, **settings)
+    validation = Task("validation", train, targets)
+    model = family.fitted(Material(train, validation), settings).model
     sampled = evaluate(model, Task("sampled", history, targets, sampled=SAMPLE, ks=(10,)))
     full = evaluate(model, Task("full", history, targets, ks=(10,)))
     first, second = (_pair([report.value("hr@10")], [report.value("ndcg@10")]) for report in (sampled, full))

@@ -64,10 +64,10 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
-    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "serve", "erase"]
+    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"]
 
 
-@pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "serve", "erase"])
+@pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"])
 def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert _exit_code(monkeypatch, command, "--help") == 0
     shown = capsys.readouterr().out
@@ -106,6 +106,7 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["ingest", "shop.yaml", "--data", "nowhere"], "nowhere"),
         (["ingest", "shop.yaml", "--config", "missing.yaml"], "missing.yaml is not there"),
         (["serve", "--port", "80000"], "port is 80000"),
+        (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
         (["erase", "shop", "--yes"], "'shop' names nobody"),
         (["erase", "shop:nobody", "--yes"], "nobody called 'shop:nobody'"),
     ],

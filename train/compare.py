@@ -1,26 +1,44 @@
-"""Comparison: every model on one test, the baselines fitted on what the flagship was trained on."""
+"""Comparison: every model on one bench, fitted on the same events, asked the same questions by one evaluator."""
 
+import resource
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graph.interactions import join
+from graph.snapshot import read_snapshot
 from graph.split import Split
-from models.baselines.ease import EASE
-from models.baselines.item_knn import ItemKNN
-from models.baselines.popularity import Popularity
-from models.scorer import Scorer
+from graph.vectors import read_vectors
+from train.data import SplitName, split_by
 from train.evaluate import Report, Task, evaluate
-from train.loop import METRIC, validation_task
-from train.release import Trained
+from train.families import FAMILIES, Material, Settings, Told, to_nobody
+from train.loop import TrainingError, validation_task
+from train.runs import Run
+from train.tune import tune
 
-DECAYS: Final = (1.0, 0.9, 0.8, 0.7)
-"""What an event may lose for each later one; each baseline takes what is best for it on validation."""
+USUAL: Final = ("popularity", "item-knn", "ease", "isthmus")
+"""Who is asked when nobody is named."""
 
-NEIGHBOURHOODS: Final = ((100, 10.0), (400, 0.0))
-"""Neighbours an item keeps, and the shrinkage of their cosines."""
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One model on one bench with one seed."""
+
+    model: str
+    """Its family."""
+    seed: int
+    settings: Settings
+    """What validation preferred."""
+    report: Report
+    fit_seconds: float
+    """Of the model that was asked; a flagship's training may have been earlier."""
+    tune_seconds: float
+    """Of all fits that its settings were chosen by."""
+    peak_bytes: int
+    """Memory that the whole process had taken at most when it was done: what it adds to the one before is its own."""
 
 
 def held_out_task(split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,)) -> Task:
@@ -29,7 +47,14 @@ def held_out_task(split: Split, *, sampled: int | None = None, ks: Sequence[int]
     return Task("test", histories, split.test, sampled=sampled, ks=tuple(ks), training=split.train)
 
 
-def next_task(split: Split, *, ks: Sequence[int] = (10,)) -> Task:
+def withheld_task(split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,)) -> Task:
+    """Rank the test events given the training part alone, validation neither told nor offered: as RecBole does."""
+    return Task(
+        "test", split.train, split.test, sampled=sampled, ks=tuple(ks), withheld=split.validation, training=split.train
+    )
+
+
+def next_task(split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,)) -> Task:
     """Rank what each person did next, one target each: on a platform where they are new if they came to one."""
     histories, test = join(split.train, split.validation), split.test
     number = len(test.platforms)
@@ -41,32 +66,68 @@ def next_task(split: Split, *, ks: Sequence[int] = (10,)) -> Task:
     first = order[np.unique(test.user[order], return_index=True)[1]]
     mask = np.zeros(len(test), np.bool_)
     mask[first] = True
-    return Task("next", histories, test.where(mask), ks=tuple(ks), training=split.train)
+    return Task("next", histories, test.where(mask), sampled=sampled, ks=tuple(ks), training=split.train)
 
 
-def compare(trained: Trained, task: Task) -> Iterator[Report]:
-    """Popularity, ItemKNN, EASE and the flagship, one report each, as each is done."""
-    split = trained.prepared.split
-    yield evaluate(Popularity.fit(split.train), task)
-    knns = [ItemKNN.fit(split.train, neighbours=kept, shrinkage=shrinkage) for kept, shrinkage in NEIGHBOURHOODS]
-    yield evaluate(_best(split, [replace(knn, decay=decay) for knn in knns for decay in DECAYS]), task)
-    ease = EASE.fit(split.train)
-    yield evaluate(_best(split, [replace(ease, decay=decay) for decay in DECAYS]), task)
-    yield evaluate(trained.flagship, task)
+def asked_of(
+    protocol: SplitName, split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,), seed: int = 0
+) -> Task:
+    """What is asked at test after a split of this name."""
+    tasks = {"leave_one_out": held_out_task, "random_per_user": withheld_task, "newcomers": next_task}
+    return replace(tasks[protocol](split, sampled=sampled, ks=ks), seed=seed)
 
 
-def table(reports: Sequence[Report], metrics: Sequence[str], cohort: str = "all") -> str:
-    """Models as lines, metrics as columns, for one cohort; models that were asked nothing in it are left out."""
-    figures = {report.scorer: {row.metric: row for row in report.rows if row.cohort == cohort} for report in reports}
-    queries = max((row.num_queries for found in figures.values() for row in found.values()), default=0)
-    width = max(12, len(cohort), *(len(name) for name in figures))
-    lines = [" ".join([cohort.ljust(width), *(metric.rjust(10) for metric in metrics), f"{queries:9,d} queries"])]
-    for name, found in figures.items():
-        if found:
-            lines.append(" ".join([name.ljust(width), *(f"{found[metric].value:10.4f}" for metric in metrics)]))
-    return "\n".join(lines)
+def compare(
+    run: Run,
+    models: Sequence[str] = USUAL,
+    *,
+    seeds: int = 1,
+    sampled: int | None = None,
+    ks: Sequence[int] = (10,),
+    search: int = 0,
+    folds: int = 0,
+    told: Told = to_nobody,
+) -> Iterator[Entry]:
+    """Fit each model on the training part, choose its settings on validation, ask it the test; as each is done.
+
+    Args:
+        run: the snapshot, how it is split, and how the flagship is trained on it.
+        models: names of FAMILIES.
+        seeds: of the split, the weights and the sample: so many, from the run's own on.
+        sampled: as `Task.sampled`.
+        search, folds: as `tune`.
+    Raises: TrainingError if a model is unknown or needs text vectors that are not there, or the sample is too small.
+    """
+    unknown = [name for name in models if name not in FAMILIES]
+    if unknown or not models:
+        raise TrainingError(f"no model is called {', '.join(unknown) or '-'}: name some of {', '.join(FAMILIES)}")
+    if sampled is not None and sampled < max(ks):
+        raise TrainingError(f"{sampled} sampled items are fewer than the cut-off {max(ks)}: give more, such as 999")
+    interactions = read_snapshot(run.inputs.snapshot).interactions()
+    text = _text(run, interactions.items.keys, models)
+    for number in range(seeds):
+        here = replace(run, config=replace(run.config, seed=run.config.seed + number))
+        config = here.config
+        split = split_by(config.split, interactions, config.seed, config.only_platform)
+        if not len(split.validation):
+            raise TrainingError("no event is held out for validation: ingest longer histories")
+        task = asked_of(config.split, split, sampled=sampled, ks=ks, seed=config.seed)
+        task = replace(task, item_vectors=text)
+
+        def tell(now: str, prefix: str = f"seed {number + 1} of {seeds}  " if seeds > 1 else "") -> None:
+            told(prefix + now)
+
+        material = Material(split.train, validation_task(split), text=text, seed=config.seed, run=here, told=tell)
+        for name in models:
+            tuned = tune(FAMILIES[name], material, search=search, folds=folds)
+            tell(f"{name}: test")
+            report = evaluate(tuned.fitted.model, task)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            yield Entry(name, config.seed, tuned.settings, report, tuned.fitted.seconds, tuned.seconds, peak)
 
 
-def _best(split: Split, models: Sequence[Scorer]) -> Scorer:
-    task = validation_task(split)
-    return max(models, key=lambda model: evaluate(model, task).value(METRIC))
+def _text(run: Run, keys: Sequence[str], models: Sequence[str]) -> NDArray[np.float32] | None:
+    """The items' text vectors; None where there are none and nobody needs them."""
+    file = run.inputs.vectors / "Item.parquet"
+    needed = any({"text", "run"} & set(FAMILIES[name].takes) for name in models)
+    return read_vectors(file, keys)[0] if needed or file.exists() else None

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,24 @@ from numpy.typing import NDArray
 from graph.interactions import Histories, Interactions, join
 from models.retrieval import top_k
 from models.scorer import Scorer
-from train.metrics import hit_rate_at_k, ndcg_at_k, recall_at_k, reciprocal_rank
+from train.metrics import (
+    PerQuery,
+    coverage_at_k,
+    diversity_at_k,
+    f1_at_k,
+    hit_rate_at_k,
+    ndcg_at_k,
+    novelty_at_k,
+    recall_at_k,
+    reciprocal_rank,
+    share_beaten,
+)
 
-HISTORY_LENGTHS = ((0, 0), (1, 4), (5, 9), (10, 19), (20, None))
+HISTORY_LENGTHS: Final = ((0, 0), (1, 4), (5, 9), (10, 19), (20, None))
+
+AT_K: Final = ("recall", "ndcg", "hr", "f1", "coverage", "diversity", "novelty")
+"""Metrics with a cut-off. Coverage, diversity and novelty say what is shown, not how well, and are left out where the
+ranking is of a sample; diversity also where no item vectors are given. Beside these there are mrr and auc."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +55,8 @@ class Task:
     """What the scorer was fitted on: items without an event in it are cold. None means the histories."""
     candidates: NDArray[np.bool_] | None = None
     """[N] the only items that are ranked, such as cold ones among themselves; None ranks all."""
+    item_vectors: NDArray[np.float32] | None = None
+    """[N, T] of the items' texts: how different the items of a list are; None does not ask."""
 
     def __post_init__(self) -> None:
         parts = [part for part in (self.targets, self.withheld, self.training) if part is not None]
@@ -64,6 +82,16 @@ class Row:
     num_queries: int
 
 
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The figures behind the means of all Q queries."""
+
+    user: NDArray[np.int64]
+    """[Q] row of the person."""
+    metrics: Mapping[str, NDArray[np.float32]]
+    """[Q] by name; coverage has none, it belongs to all lists together."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What an evaluation found."""
@@ -73,6 +101,8 @@ class Report:
     rows: Sequence[Row]
     seconds: float
     """How long scoring and ranking took."""
+    values: Values = field(compare=False, repr=False)
+    """Query by query, to compare models on the same questions."""
 
     def value(self, metric: str, cohort: str = "all") -> float:
         """One figure; KeyError says which there are."""
@@ -96,7 +126,8 @@ class Report:
 
     def to_json(self) -> str:
         """The report as one JSON object."""
-        return json.dumps(asdict(self), sort_keys=True)
+        said = {name: getattr(self, name) for name in ("task", "scorer", "seconds")}
+        return json.dumps({**said, "rows": [asdict(row) for row in self.rows]}, sort_keys=True)
 
 
 def evaluate(scorer: Scorer, task: Task, batch: int = 256) -> Report:
@@ -116,13 +147,17 @@ def evaluate(scorer: Scorer, task: Task, batch: int = 256) -> Report:
     if not parts:
         raise ValueError(f"task {task.name} has no target of positive weight among the items that are ranked")
     queries = _Queries(*(np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(_Queries)))
+    measured = {codes: _measure(queries, codes, task) for codes in (_ANY, (_WARM,), (_COLD,))}
     rows = [
-        row for cohort, asked, codes in _cohorts(queries, task) for row in _measure(queries, cohort, asked, codes, task)
+        row for cohort, asked, codes in _cohorts(queries, task) for row in _rows(measured[codes], cohort, asked, task)
     ]
-    return Report(task.name, scorer.name, rows, time.perf_counter() - started)
+    everyone = measured[_ANY]
+    values = Values(queries.user, {name: value.astype(np.float32) for name, value in everyone.metrics.items()})
+    return Report(task.name, scorer.name, rows, time.perf_counter() - started, values)
 
 
 _NO_TARGET, _WARM, _COLD = 0, 1, 2
+_ANY: Final[tuple[int, ...]] = (_WARM, _COLD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +188,10 @@ class _Queries:
     """[Q, D] of the item at each place, best first."""
     num_targets: NDArray[np.int64]
     """[Q, 3] of each code."""
+    beaten: PerQuery
+    """[Q, 3] share of the other candidates that the targets of each code are scored above, summed over them."""
+    items: NDArray[np.int32]
+    """[Q, K] rows of the items at the first places, -1 behind the last; none in a sample."""
 
 
 def _score_people(scorer: Scorer, task: Task, batch: int) -> Iterator[_People]:
@@ -203,9 +242,12 @@ def _rank_all(
 ) -> _Queries:
     asked = np.flatnonzero(people.codes[:, items].any(axis=1))
     # Equal scores come in the order of the columns: a random order breaks ties at random.
-    part = np.ix_(asked, ties.permutation(items))
-    places, _ = top_k(people.scores[part], max(task.ks), people.offered[part])
-    return _queries(people.user[asked], platform, people.codes[part], places)
+    shuffled = ties.permutation(items)
+    part = np.ix_(asked, shuffled)
+    scores, offered = people.scores[part], people.offered[part]
+    places, _ = top_k(scores, max(task.ks), offered)
+    rows = np.where(places < 0, -1, shuffled[places])
+    return _queries(people.user[asked], platform, people.codes[part], places, scores, offered, rows)
 
 
 def _rank_sample(
@@ -223,7 +265,7 @@ def _rank_sample(
     scores = people.scores[asked[:, None], rows]
     codes = np.where(rows == target[:, None], people.codes[asked[:, None], rows], np.int8(_NO_TARGET))
     places, _ = top_k(scores, size + 1, rows >= 0)
-    return _queries(people.user[asked], platform, codes, places)
+    return _queries(people.user[asked], platform, codes, places, scores, rows >= 0, rows[:, :0])
 
 
 def _untouched(
@@ -235,48 +277,100 @@ def _untouched(
     return drawn[~touched[drawn]][:size]
 
 
-def _queries(users: NDArray[np.int64], platform: int, codes: NDArray[np.int8], places: NDArray[np.int64]) -> _Queries:
-    """Queries from the codes [Q, C] of what competed and the places [Q, D] that it was put in, -1 for none."""
+def _queries(
+    users: NDArray[np.int64],
+    platform: int,
+    codes: NDArray[np.int8],
+    places: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    offered: NDArray[np.bool_],
+    items: NDArray[np.int64],
+) -> _Queries:
+    """Queries from the codes and scores [Q, C] of what competed and the places [Q, D] it was put in, -1 for none."""
     ordered = np.take_along_axis(codes, np.maximum(places, 0), axis=1)
+    query, column = np.nonzero(codes)
+    others = np.where(offered & (codes == _NO_TARGET), scores, np.float32(np.nan))
+    beaten = np.zeros((len(users), 3))
+    np.add.at(beaten, (query, codes[query, column]), share_beaten(scores[query, column], query, others))
     return _Queries(
         users,
         np.full(len(users), platform),
         np.where(places < 0, np.int8(_NO_TARGET), ordered),
         np.stack([np.count_nonzero(codes == code, axis=1) for code in (_NO_TARGET, _WARM, _COLD)], axis=1),
+        beaten,
+        items.astype(np.int32),
     )
 
 
-def _cohorts(queries: _Queries, task: Task) -> Iterator[tuple[str, NDArray[np.bool_], Sequence[int]]]:
+def _cohorts(queries: _Queries, task: Task) -> Iterator[tuple[str, NDArray[np.bool_], tuple[int, ...]]]:
     """Each cohort: its name, its queries [Q], the codes of targets that count in it."""
     everyone = np.ones(len(queries.user), dtype=np.bool_)
-    yield "all", everyone, (_WARM, _COLD)
+    yield "all", everyone, _ANY
     if task.within_platform:
         for number, name in enumerate(task.targets.platforms):
-            yield f"platform:{name}", queries.platform == number, (_WARM, _COLD)
+            yield f"platform:{name}", queries.platform == number, _ANY
     yield "warm items", everyone, (_WARM,)
     yield "cold items", everyone, (_COLD,)
     lengths = np.diff(task.histories.offsets)[queries.user]
     for least, most in HISTORY_LENGTHS:
         name = f"history {least}+" if most is None else f"history {least}-{most}" if most else "no history"
-        yield name, (lengths >= least) & (lengths <= (lengths.max() if most is None else most)), (_WARM, _COLD)
-    if task.within_platform and len(task.targets.platforms) > 1:
-        pairs = task.histories.user * len(task.targets.platforms) + task.histories.platform
-        known = np.isin(queries.user * len(task.targets.platforms) + queries.platform, pairs)
-        yield "known on the platform", known, (_WARM, _COLD)
-        yield "new on the platform", ~known, (_WARM, _COLD)
-
-
-def _measure(
-    queries: _Queries, cohort: str, asked: NDArray[np.bool_], codes: Sequence[int], task: Task
-) -> Iterator[Row]:
-    num_targets = queries.num_targets[:, list(codes)].sum(axis=1)
-    asked = asked & (num_targets > 0)
-    if not asked.any():
+        yield name, (lengths >= least) & (lengths <= (lengths.max() if most is None else most)), _ANY
+    number = len(task.targets.platforms)
+    if number == 1:
         return
-    hits, num_targets = np.isin(queries.codes[asked], codes), num_targets[asked]
+    pairs = np.unique(task.histories.user * number + task.histories.platform)
+    platforms = np.bincount(pairs // number, minlength=len(task.histories.users))[queries.user]
+    yield "one platform", platforms == 1, _ANY
+    yield "several platforms", platforms > 1, _ANY
+    if task.within_platform:
+        known = np.isin(queries.user * number + queries.platform, pairs)
+        yield "known on the platform", known, _ANY
+        yield "new on the platform", ~known, _ANY
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """The A queries that have targets of some codes."""
+
+    query: NDArray[np.int64]
+    """[A]"""
+    platform: NDArray[np.int64]
+    """[A]"""
+    metrics: Mapping[str, PerQuery]
+    """[A] by name."""
+    items: NDArray[np.int32]
+    """[A, K]"""
+
+
+def _measure(queries: _Queries, codes: tuple[int, ...], task: Task) -> _Measured:
+    num_targets = queries.num_targets[:, list(codes)].sum(axis=1)
+    asked = np.flatnonzero(num_targets)
+    hits, num_targets, items = np.isin(queries.codes[asked], codes), num_targets[asked], queries.items[asked]
     figures = {f"recall@{k}": recall_at_k(hits, num_targets, k) for k in task.ks}
     figures |= {f"ndcg@{k}": ndcg_at_k(hits, num_targets, k) for k in task.ks}
     figures |= {f"hr@{k}": hit_rate_at_k(hits, k) for k in task.ks}
     figures["mrr" if task.sampled else f"mrr@{max(task.ks)}"] = reciprocal_rank(hits)
-    for metric, values in figures.items():
-        yield Row(cohort, metric, float(values.mean()), len(values))
+    figures |= {f"f1@{k}": f1_at_k(hits, num_targets, k) for k in task.ks}
+    figures["auc"] = queries.beaten[asked][:, list(codes)].sum(axis=1) / num_targets
+    if task.sampled is None:
+        training = task.histories if task.training is None else task.training
+        counts = np.bincount(training.item[training.weight > 0], minlength=len(training.items))
+        share = np.maximum(counts, 1) / max(counts.sum(), 1)
+        figures |= {f"novelty@{k}": novelty_at_k(items, k, share) for k in task.ks}
+        if task.item_vectors is not None:
+            figures |= {f"diversity@{k}": diversity_at_k(items, k, task.item_vectors) for k in task.ks}
+    return _Measured(asked, queries.platform[asked], figures, items)
+
+
+def _rows(measured: _Measured, cohort: str, asked: NDArray[np.bool_], task: Task) -> Iterator[Row]:
+    inside = asked[measured.query]
+    if not inside.any():
+        return
+    for metric, values in measured.metrics.items():
+        yield Row(cohort, metric, float(values[inside].mean()), int(np.count_nonzero(inside)))
+    if task.sampled is None:
+        competing = dict(_catalogues(task))
+        num_items = sum(len(competing[platform]) for platform in np.unique(measured.platform[inside]).tolist())
+        for k in task.ks:
+            covered = coverage_at_k(measured.items[inside], k, num_items)
+            yield Row(cohort, f"coverage@{k}", covered, int(np.count_nonzero(inside)))

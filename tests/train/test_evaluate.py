@@ -233,11 +233,80 @@ def test_cohorts_tell_warm_from_cold_and_short_from_long_histories() -> None:
         "no history": 1,
         "history 1-4": 1,
         "history 5-9": 1,
+        "one platform": 2,
         "known on the platform": 1,
         "new on the platform": 2,
     }
     assert report.value("recall@1", "warm items") == 1 / 2  # item 1 of person 0; person 2 is offered item 1 first
     assert report.value("recall@1", "cold items") == 1 / 2  # person 1 finds item 4, person 0 misses item 3
+
+
+def test_cohorts_tell_people_of_one_platform_from_people_of_several() -> None:
+    history = events([[0], [0, 3], [1], []], platforms=[0, 0, 0, 1, 1])
+    report = evaluate(Fixed([5, 4, 3, 2, 1]), Task("t", history, part(history, [[1], [2, 4], [4], [4]]), ks=(1,)))
+    queries = {row.cohort: row.num_queries for row in report.rows if row.metric == "hr@1"}
+    assert queries["one platform"] == 2
+    assert queries["several platforms"] == 2  # person 1 on either; person 3 is on none
+    assert report.value("hr@1", "one platform") == 1 / 2
+    assert report.value("hr@1", "several platforms") == 1 / 2  # of platform b only item 4 is new to person 1
+    only = events([[0]], platforms=[0] * 3)
+    rows = evaluate(Fixed([3, 2, 1]), Task("t", only, part(only, [[1]]), ks=(1,))).rows
+    assert not any("platforms" in row.cohort for row in rows)
+
+
+def test_auc_counts_the_candidates_that_a_target_is_scored_above() -> None:
+    history = events([[0], [4]], platforms=[0] * 5)
+    task = Task("t", history, part(history, [[2, 4], [1]]), ks=(1,))
+    report = evaluate(Fixed([9, 4, 3, 2, 1]), task)
+    # Person 0: of 1 and 3, item 2 is above one and item 4 above none. Person 1: of 0, 2, 3, item 1 is above two.
+    assert report.value("auc") == pytest.approx(((1 / 2 + 0) / 2 + 2 / 3) / 2)
+    assert report.value("auc", "cold items") == pytest.approx((1 / 2 + 2 / 3) / 2)  # items 1 and 2
+    assert report.value("auc", "warm items") == 0  # item 4
+    tied = evaluate(Fixed([1, 1, 1, 1, 1]), task)
+    assert tied.value("auc") == 1 / 2
+
+
+def test_auc_of_a_sample_is_that_of_its_items() -> None:
+    history = events([[0]], platforms=[0] * 6)
+    report = evaluate(ByRow(6), Task("t", history, part(history, [[3]]), sampled=20))
+    assert report.value("auc") == 1 / 2  # above 1 and 2, below 4 and 5
+
+
+def test_auc_does_not_count_what_is_not_offered_or_of_another_platform() -> None:
+    history = events([[0, 1]], platforms=[0, 0, 0, 0, 1])
+    report = evaluate(Fixed([9, 8, 7, 6, 5]), Task("t", history, part(history, [[2]]), ks=(1,)))
+    assert report.value("auc") == 1
+
+
+def test_what_is_shown_is_measured_for_all_lists_together() -> None:
+    history = events([[0, 0, 1], [1]], platforms=[0, 0, 0, 0, 1, 1])
+    targets = part(history, [[3], [4]])
+    vectors = np.eye(6, dtype=np.float32)
+    vectors[3] = vectors[2]
+    report = evaluate(Fixed([1, 2, 4, 3, 6, 5]), Task("t", history, targets, ks=(2,), item_vectors=vectors))
+    # Person 0 is shown 2 and 3 of platform a, person 1 is shown 4 and 5 of b.
+    assert report.value("coverage@2") == 4 / 6
+    assert report.value("coverage@2", "platform:a") == 2 / 4
+    assert report.value("diversity@2") == pytest.approx((0 + 1) / 2)
+    assert report.value("novelty@2") == pytest.approx(2)  # none has an event: each counts as one event of four
+
+
+def test_what_is_shown_is_not_measured_in_a_sample_and_diversity_not_without_vectors() -> None:
+    history = events([[0]], platforms=[0] * 6)
+    task = Task("t", history, part(history, [[3]]))
+    full = {row.metric.partition("@")[0] for row in evaluate(ByRow(6), task).rows}
+    assert full == {"recall", "ndcg", "hr", "mrr", "f1", "auc", "coverage", "novelty"}
+    sample = {row.metric.partition("@")[0] for row in evaluate(ByRow(6), replace(task, sampled=20)).rows}
+    assert sample == full - {"coverage", "novelty"}
+
+
+def test_the_values_behind_a_mean_are_handed_back_with_their_people() -> None:
+    history = events([[0], [], [1]], platforms=[0, 0, 0, 0, 1, 1])
+    report = evaluate(ByRow(6), Task("t", history, part(history, [[3, 5], [], [2]]), ks=(1,)))
+    assert sorted(zip(report.values.user, report.values.metrics["hr@1"], strict=True)) == [(0, 1), (0, 1), (2, 0)]
+    for name, values in report.values.metrics.items():
+        assert values.dtype == np.float32
+        assert values.mean() == pytest.approx(report.value(name))
 
 
 def test_cold_items_can_be_ranked_among_themselves() -> None:
