@@ -32,7 +32,7 @@ class AdversarialFactorisation(MatrixFactorisation):
         penalty: float = 0.02,
         epochs: int = 100,
         batch: int = 2048,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 2e-3,
         seed: int = 0,
         validate: Validate | None = None,
     ) -> Self:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graph.interactions import Histories, Interactions
-from models.baselines.fitting import Pairs, Validate, check_dim, minimise, seeded
+from models.baselines.fitting import Pairs, Validate, check_dim, minimise, seeded, wanted_among
 from models.baselines.lightgcn import UserItemGraph, check_layers
 from models.baselines.matrix import check_vectors, query_matrix
 from models.baselines.people import history_sums, row_means
@@ -48,7 +48,7 @@ class AlphaRec:
         temperature: float = 0.15,
         epochs: int = 200,
         batch: int = 4096,
-        learning_rate: float = 5e-4,
+        learning_rate: float = 1e-3,
         seed: int = 0,
         validate: Validate | None = None,
     ) -> Self:
@@ -57,7 +57,7 @@ class AlphaRec:
         Args:
             text: [N, T] a vector of each item's title, zeros where there is none.
             layers: L, how far a vector spreads.
-            negatives: items drawn uniformly and shared by a batch.
+            negatives: items drawn uniformly and shared by a batch; those that a person wanted do not count for them.
             temperature: lower looks harder at the negatives that score best.
         """
         check_dim(dim)
@@ -81,7 +81,7 @@ class AlphaRec:
                     people, items = final[user], final[graph.num_users :]
                     positive = (people * F.embedding(item, items)).sum(dim=1) / temperature
                     negative = people @ items[sampled].T / temperature
-                    negative = negative.masked_fill(item.unsqueeze(1) == sampled, -torch.inf)
+                    negative = negative.masked_fill(wanted_among(graph.people, user, sampled), -torch.inf)
                     yield sampled_softmax_loss(positive, negative, negatives)
 
             return minimise(

@@ -122,6 +122,11 @@ class Pairs:
         return pairs[torch.searchsorted(pairs, asked).clamp(max=len(pairs) - 1)] == asked
 
 
+def wanted_among(people: csr_array, user: Tensor, sampled: Tensor) -> Tensor:
+    """[B, K] whether each of the users [B] wanted each of the sampled items [K], from people [U, N]."""
+    return torch.from_numpy(people[user.numpy()][:, sampled.numpy()].toarray() > 0)
+
+
 def shuffled(count: int, size: int) -> Iterator[Tensor]:
     """The rows 0 to count - 1 in a new random order, `size` at a time."""
     if size < 1:

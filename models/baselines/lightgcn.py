@@ -86,7 +86,7 @@ class LightGCN:
         penalty: float = 1e-4,
         epochs: int = 300,
         batch: int = 2048,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 5e-3,
         seed: int = 0,
         validate: Validate | None = None,
     ) -> Self:

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from graph.interactions import Histories, Interactions
-from models.baselines.fitting import Pairs, Validate, check_dim, l2_penalty, minimise, seeded
+from models.baselines.fitting import Pairs, Validate, check_dim, l2_penalty, minimise, seeded, wanted_among
 from models.baselines.matrix import check_vectors, positive_matrix, query_matrix
 from models.baselines.matrix_factorisation import check_negatives
 from models.baselines.people import row_means
@@ -75,7 +75,7 @@ class TwoTower:
 
         Args:
             text: [N, T] a vector of each item's text, zeros where there is none; None goes by ids alone.
-            negatives: items drawn uniformly and shared by a batch.
+            negatives: items drawn uniformly and shared by a batch; those that a person wanted do not count for them.
             dropout: share of a person's vector, and of the layer after it, that is dropped in training.
             penalty: weight of half the squared length of the item vectors in a batch, a mean over its pairs.
         """
@@ -99,7 +99,7 @@ class TwoTower:
                     query = towers.queries(mean)
                     positive = (query * wanted).sum(dim=1) + towers.bias[item]
                     negative = query @ items[sampled].T + towers.bias[sampled]
-                    negative = negative.masked_fill(item.unsqueeze(1) == sampled, -torch.inf)
+                    negative = negative.masked_fill(wanted_among(people, user, sampled), -torch.inf)
                     yield sampled_softmax_loss(positive, negative, len(items)) + penalty * l2_penalty(wanted)
 
             return minimise(

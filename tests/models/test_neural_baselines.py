@@ -15,7 +15,7 @@ from graph.snapshot import Snapshot
 from graph.vocabulary import Vocabulary
 from models.baselines.adversarial import AdversarialFactorisation
 from models.baselines.alpharec import AlphaRec
-from models.baselines.fitting import Pairs, minimise, seeded
+from models.baselines.fitting import Pairs, minimise, seeded, wanted_among
 from models.baselines.lightgcn import LightGCN, UserItemGraph
 from models.baselines.matrix import positive_matrix, query_matrix
 from models.baselines.matrix_factorisation import (
@@ -199,6 +199,12 @@ def test_pairs_draw_items_that_the_person_did_not_want() -> None:
         drawn = pairs.unwanted(torch.tensor([0, 1]), 500)
     assert set(drawn[0].tolist()) == {2, 3, 4, 5}
     assert set(drawn[1].tolist()) == {0, 1, 2, 3, 5}
+
+
+def test_negatives_that_a_person_wanted_are_told_from_the_others() -> None:
+    people = positive_matrix(_walks([[0, 1], [4]], 6))
+    wanted = wanted_among(people, torch.tensor([1, 0, 1]), torch.tensor([4, 0, 4, 5]))
+    assert wanted.tolist() == [[True, False, True, False], [False, True, False, False], [True, False, True, False]]
 
 
 def test_batches_hold_every_distinct_pair_once() -> None:
