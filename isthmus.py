@@ -314,7 +314,8 @@ def compare(
     validation part, and all are asked the same of the test part. Beside
     the figures: how far the best is ahead of each, with the interval that
     95 % of 10,000 draws of the people fall into. If it holds 0, the two do
-    not differ clearly.
+    not differ clearly. peak GiB is what the whole process had taken at most
+    when a model was done, so it grows in the order of --models.
 
     [bold]Models[/]   popularity, platform-popularity, recent-popularity, item-knn,
     ease, l3ae, gf-cf, als, interest-fusion, text-gcn, mf-squared,
@@ -476,9 +477,9 @@ def _compare(
     from train.compare import USUAL, compare
     from train.leaderboard import Leaderboard, cut_offs
 
-    ks = cut_offs(metrics)
-    with Console(stderr=True).status("reading the snapshot") as status:
-        asked = compare(
+    entries, console, ks = [], Console(stderr=True), cut_offs(metrics)
+    with console.status("reading the snapshot") as status:
+        for entry in compare(
             run,
             models or USUAL,
             seeds=seeds,
@@ -487,8 +488,10 @@ def _compare(
             search=search,
             folds=folds,
             told=status.update,
-        )
-        entries = list(asked)
+        ):
+            entries.append(entry)
+            done = f"seed {entry.seed}, {', '.join(f'{name} {value}' for name, value in entry.settings.items())}"
+            console.print(f"{entry.model}  {entry.tune_seconds:.1f} s  {done.rstrip(', ')}", highlight=False)
     board = Leaderboard(entries, metrics[0])
     platforms = [name for name in board.cohorts if name.startswith("platform:")]
     shown = board.cohorts if cohorts else ["all", *(platforms if len(platforms) > 1 else ())]

@@ -206,7 +206,9 @@ def test_the_command_prints_a_leaderboard_and_saves_it(
     ]
     asked = ["--models", "popularity,ease", "--metrics", "ndcg@3,mrr,coverage@3", "--seeds", "2", "--sampled", "5"]
     _command(monkeypatch, "compare", *options, *asked, "--protocol", "random_per_user")
-    printed = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    printed = captured.out.splitlines()
+    assert [line.split()[0] for line in captured.err.splitlines()] == ["popularity", "ease"] * 2
     assert re.search(r"queries +ndcg@3 +mrr +fit s +score s +peak GiB +behind the best, 95 %$", printed[0])
     assert printed[1].startswith("ease ")
     assert printed[2].startswith("popularity ")
