@@ -1,6 +1,7 @@
 """Next item: what SASRec and the recurrent networks share, all but the module that reads a person's items."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from graph.interactions import Histories, Interactions
 from models.baselines.fitting import AnyScorer, Validate, minimise, shuffled
 from models.losses import sampled_softmax_loss
+
+GROUP: Final = 16
+"""People of a batch that are read side by side, of about one length: most of a batch would be padding otherwise."""
 
 
 class NextItem(nn.Module):
@@ -59,17 +63,24 @@ def learn_next_item(
 
     def epoch() -> Iterator[Tensor]:
         for rows in shuffled(len(item), batch):
-            steps = length[rows] - 1
-            width = int(steps.max())
-            inside = torch.arange(width) < steps.unsqueeze(1)
-            query = network(item[rows, :width], steps)[inside]
-            wanted, sampled = item[rows, 1 : width + 1][inside], torch.randint(num_items, (negatives,))
+            groups = torch.split(rows[length[rows].argsort(stable=True)], GROUP)
+            read = [_queries_and_targets(network, item[group], length[group]) for group in groups]
+            query, wanted = (torch.cat(parts) for parts in zip(*read, strict=True))
+            sampled = torch.randint(num_items, (negatives,))
             positive = (query * network.items(wanted)).sum(dim=1)
             negative = query @ network.items(sampled).T
             negative = negative.masked_fill(wanted.unsqueeze(1) == sampled, -torch.inf)
             yield sampled_softmax_loss(positive, negative, num_items)
 
     return minimise(network, epoch, scorer, epochs=epochs, learning_rate=learning_rate, validate=validate)
+
+
+def _queries_and_targets(network: NextItem, item: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """[M, D] the query after each item but the last of each person, and [M] the item that followed it."""
+    steps = length - 1
+    width = int(steps.max())
+    inside = torch.arange(width) < steps.unsqueeze(1)
+    return network(item[:, :width], steps)[inside], item[:, 1 : width + 1][inside]
 
 
 def score_next_item(network: NextItem, histories: Histories, max_history: int) -> NDArray[np.float32]:
