@@ -58,16 +58,16 @@ def attempt(
     family: Family, material: Material, settings: Settings, folds: int = 0
 ) -> tuple[float, Settings, Fitted | None]:
     """The validation figure of some settings with the best decay, and the model unless it was fitted on folds."""
-    parts = list(material.folds(folds)) if folds else [material]
-    found: dict[float | None, list[tuple[float, Settings, Fitted]]] = {}
-    for part in parts:
+    found: dict[float | None, list[float]] = {}
+    variants: dict[float | None, tuple[Settings, Fitted | None]] = {}
+    for part in material.folds(folds) if folds else [material]:
         for variant, fitted in family.variants(family.fitted(part, settings), settings):
-            value = part.validate(fitted.model)
-            found.setdefault(variant.get("decay"), []).append((value, variant, fitted))
-    means = {decay: sum(value for value, _, _ in each) / len(each) for decay, each in found.items()}
+            decay = variant.get("decay")
+            found.setdefault(decay, []).append(part.validate(fitted.model))
+            variants[decay] = variant, None if folds else fitted  # of folds no model is kept: they may be large
+    means = {decay: sum(values) / len(values) for decay, values in found.items()}
     best = max(means, key=means.__getitem__)
-    _, variant, model = found[best][0]
-    return means[best], variant, None if folds else model
+    return means[best], *variants[best]
 
 
 def _search(family: Family, material: Material, samples: int, folds: int) -> Settings:
