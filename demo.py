@@ -43,9 +43,9 @@ SECRET: Final = b"the people of the demo are public data"
 
 METRICS: Final = ("ndcg@10", "hr@10")
 KNOWN, NEW = "known on the platform", "new on the platform"
-TRAINING: Final = {"batch": 32}
+TRAINING: Final = {"batch": 32, "seed": 1}
 """More and smaller steps than the default suit so few people: validation NDCG@10 .137 against .103, of two sizes tried.
-It was looked for after the default had lost to EASE on the test part; see docs/decisions/0010."""
+Question and batch were settled on the newcomers of seed 0; those of seed 1 were drawn once, for what is shown."""
 MAPPINGS: Final = Path(__file__).parent / "ingest" / "mappings"
 
 

@@ -31,7 +31,7 @@ from models.text import DEFAULT_MODEL, vectors_name
 from train.data import item_side
 from train.evaluate import Report, Task, evaluate
 from train.loop import DENSE_RATINGS, LoopConfig, best_encoder
-from train.release import RIDGE, Trained, assemble
+from train.release import Trained, assemble
 from train.run import WorkerConfig
 from train.runs import Run
 
@@ -112,7 +112,7 @@ def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions)
     """The trained weights over the graph and with the sparse part of more events, as `train.release` does it."""
     encoder = best_encoder(_checkpoint(run), model.prepared, run.config)
     items = item_side(snapshot, events, run.inputs.vectors)
-    leads_to = LeadsTo.fit(events, ridge=RIDGE).with_query(model.blend.decay, model.blend.scale)
+    leads_to = LeadsTo.fit(events, model.blend.linear).with_query(model.blend.decay, model.blend.scale)
     return Flagship.from_encoder(encoder, {name: items.graph[name] for name in encoder.items.relations}, leads_to)
 
 

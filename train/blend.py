@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graph.interactions import Histories
 from graph.split import Split
 from models.flagship import Flagship
-from models.leads_to import LeadsTo
+from models.leads_to import CLOSE, CLOSE_UP_TO, PLAIN, LeadsTo, Linear
 from train.evaluate import Task, evaluate
 from train.loop import METRIC
 
@@ -28,6 +28,8 @@ class Blend:
 
     decay: float
     scale: float
+    linear: Linear
+    """How the sparse part is fitted."""
     value: float
     """Validation NDCG@10 of the chosen people with the sparse part."""
     dense_value: float
@@ -36,12 +38,12 @@ class Blend:
     """The best of the sparse part alone."""
 
 
-def choose_blend(flagship: Flagship, leads_to: LeadsTo, split: Split, seed: int) -> Blend:
-    """Try every decay and share on a sample of people.
+def choose_blend(flagship: Flagship, split: Split, seed: int) -> tuple[Blend, LeadsTo]:
+    """Fit the sparse part on the training part in each way, and try every decay and share on a sample of people.
 
     Args:
         flagship: its own sparse part is not looked at.
-        leads_to: fitted on the training part.
+    Returns: the choice, and the sparse part that it says.
     """
     num_items = len(split.train.items)
     people = np.unique(split.validation.user[split.validation.weight > 0])
@@ -55,16 +57,20 @@ def choose_blend(flagship: Flagship, leads_to: LeadsTo, split: Split, seed: int)
     def value(scores: NDArray[np.float32]) -> float:
         return evaluate(_Given(scores), task, batch=size).value(METRIC)
 
-    best = Blend(1.0, 0.0, value(dense), value(dense), 0.0)
-    for decay in DECAYS:
-        sparse = leads_to.with_query(decay, 1.0).score(histories)
-        best = replace(best, sparse_value=max(best.sparse_value, value(sparse)))
-        unit = float(dense.std()) / max(float(sparse.std()), 1e-9)
-        for share in SHARES:
-            found = value(dense + np.float32(share * unit) * sparse)
-            if found > best.value:
-                best = replace(best, decay=decay, scale=share * unit, value=found)
-    return best
+    best = Blend(1.0, 0.0, PLAIN, value(dense), value(dense), 0.0)
+    best_part = LeadsTo.empty(num_items)
+    for linear in (PLAIN, CLOSE) if num_items <= CLOSE_UP_TO else (PLAIN,):
+        leads_to = LeadsTo.fit(split.train, linear)
+        for decay in DECAYS:
+            sparse = leads_to.with_query(decay, 1.0).score(histories)
+            best = replace(best, sparse_value=max(best.sparse_value, value(sparse)))
+            unit = float(dense.std()) / max(float(sparse.std()), 1e-9)
+            for share in SHARES:
+                found = value(dense + np.float32(share * unit) * sparse)
+                if found > best.value:
+                    best = replace(best, decay=decay, scale=share * unit, linear=linear, value=found)
+                    best_part = leads_to
+    return best, best_part.with_query(best.decay, best.scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,6 @@ from train.data import item_side, whole
 from train.loop import Inputs, LoopConfig, Prepared, best_encoder, prepare
 from train.run import TrainingResult
 
-RIDGE = 300.0
-"""EASE's, for the sparse part."""
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:
@@ -36,10 +33,9 @@ def assemble(inputs: Inputs, config: LoopConfig, checkpoint: Path) -> Trained:
     """The flagship of a checkpoint's best epoch, with a sparse part fitted on the training part."""
     prepared = prepare(inputs, config)
     encoder = best_encoder(checkpoint, prepared, config)
-    leads_to = LeadsTo.fit(prepared.split.train, ridge=RIDGE)
-    dense = Flagship.from_encoder(encoder, prepared.items.graph, leads_to)
-    blend = choose_blend(dense, leads_to, prepared.split, config.seed)
-    return Trained(replace(dense, leads_to=leads_to.with_query(blend.decay, blend.scale)), prepared, blend)
+    dense = Flagship.from_encoder(encoder, prepared.items.graph, LeadsTo.empty(len(prepared.split.train.items)))
+    blend, leads_to = choose_blend(dense, prepared.split, config.seed)
+    return Trained(replace(dense, leads_to=leads_to), prepared, blend)
 
 
 def release(
@@ -60,7 +56,7 @@ def release(
     items = item_side(snapshot, events, inputs.vectors)
     encoder = best_encoder(result.checkpoint, trained.prepared, config)
     blend = trained.blend
-    leads_to = LeadsTo.fit(events, ridge=RIDGE).with_query(blend.decay, blend.scale)
+    leads_to = LeadsTo.fit(events, blend.linear).with_query(blend.decay, blend.scale)
     graph = {name: items.graph[name] for name in trained.prepared.items.graph}
     flagship = Flagship.from_encoder(encoder, graph, leads_to)
     catalogue = Catalogue(

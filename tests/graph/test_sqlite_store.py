@@ -201,9 +201,14 @@ def test_nodes_of_a_transaction_that_was_rolled_back_are_not_remembered(tmp_path
     with SqliteStore.open(f"sqlite:///{tmp_path}/graph.db") as store:
         fill(store)
         bob = AccountKey("films", "b0b")
-        with pytest.raises(ZeroDivisionError), store._write() as connection:
-            connection.execute("INSERT INTO nodes (label, key) VALUES ('Account', ?)", (str(bob),))
-            assert connection.ids("Account", {bob})[bob]
-            raise ZeroDivisionError
+
+        def make_and_fail() -> None:
+            with store._write() as connection:
+                connection.execute("INSERT INTO nodes (label, key) VALUES ('Account', ?)", (str(bob),))
+                assert connection.ids("Account", {bob})[bob]
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            make_and_fail()
         with pytest.raises(StoreError, match="b0b"):
             store.upsert_edges([Event("2", "RATED", bob, HEAT, NOON)])

@@ -7,7 +7,7 @@ import pytest
 
 from graph.snapshot import Snapshot
 from models.baselines.ease import EASE
-from models.leads_to import LeadsTo
+from models.leads_to import CLOSE, LeadsTo, Linear
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def events(planted_snapshot: Snapshot):
 
 def test_with_all_weights_kept_it_scores_as_ease_does(events) -> None:
     people = events.histories(np.arange(len(events.users)))
-    leads_to = LeadsTo.fit(events, ridge=20, keep=len(events.items)).with_query(0.7, 1.0)
+    leads_to = LeadsTo.fit(events, Linear(20), keep=len(events.items)).with_query(0.7, 1.0)
     ease = EASE.fit(events, ridge=20, decay=0.7)
     # Weights below 1e-5 are dropped, at most 20 events sum them.
     assert leads_to.score(people) == pytest.approx(ease.score(people), abs=2e-4)
@@ -26,8 +26,8 @@ def test_with_all_weights_kept_it_scores_as_ease_does(events) -> None:
 
 @pytest.mark.parametrize("keep", [3, 20])
 def test_of_each_line_the_largest_weights_for_or_against_are_kept_unchanged(events, keep: int) -> None:
-    everything = LeadsTo.fit(events, ridge=20, keep=len(events.items)).weights.toarray()
-    few = LeadsTo.fit(events, ridge=20, keep=keep).weights.toarray()
+    everything = LeadsTo.fit(events, Linear(20), keep=len(events.items)).weights.toarray()
+    few = LeadsTo.fit(events, Linear(20), keep=keep).weights.toarray()
     for whole, kept in zip(everything, few, strict=True):
         assert np.count_nonzero(kept) <= keep
         assert (kept[kept != 0] == whole[kept != 0]).all()
@@ -36,7 +36,7 @@ def test_of_each_line_the_largest_weights_for_or_against_are_kept_unchanged(even
 
 
 def test_no_item_leads_to_itself_and_an_untouched_item_leads_nowhere(events) -> None:
-    weights = LeadsTo.fit(events, ridge=20).weights.toarray()
+    weights = LeadsTo.fit(events, Linear(20)).weights.toarray()
     untouched = np.setdiff1d(np.arange(len(events.items)), events.item[events.weight > 0])
     assert len(untouched) >= 9
     assert not weights[untouched].any()
@@ -44,7 +44,7 @@ def test_no_item_leads_to_itself_and_an_untouched_item_leads_nowhere(events) -> 
 
 
 def test_a_score_is_the_scaled_sum_of_the_weights_of_what_was_wanted_worked_by_hand(events) -> None:
-    leads_to = LeadsTo.fit(events, ridge=20)
+    leads_to = LeadsTo.fit(events, Linear(20))
     rows = leads_to.weights.toarray()
     one = events.histories(np.array([0]))
     length = len(one.item)
@@ -65,3 +65,27 @@ def test_what_cannot_be_kept_or_forgotten_is_refused(events) -> None:
         LeadsTo.fit(events, keep=0)
     with pytest.raises(ValueError, match="decay is 0"):
         LeadsTo.empty(3).with_query(0, 1)
+    with pytest.raises(ValueError, match=r"ridge is 0\.5 and closeness 0"):
+        Linear(ridge=0.5)
+
+
+def test_closeness_adds_pairs_by_the_steps_between_worked_densely(events) -> None:
+    counts = np.zeros((len(events.items), len(events.items)))
+    for user in range(len(events.users)):
+        mine = slice(events.offsets[user], events.offsets[user + 1])
+        items = events.item[mine][events.weight[mine] > 0]
+        apart = np.abs(np.arange(len(items))[:, None] - np.arange(len(items)))
+        np.add.at(counts, np.ix_(items, items), 2 * np.exp(-apart / 10))
+        counts[np.ix_(np.unique(items), np.unique(items))] += 1
+    inverted = np.linalg.inv(counts + 20 * np.eye(len(counts)))
+    expected = -inverted / inverted.diagonal()
+    np.fill_diagonal(expected, 0)
+    found = LeadsTo.fit(events, Linear(20, closeness=2), keep=len(events.items)).weights.toarray()
+    assert found == pytest.approx(expected, abs=2e-5)
+    assert not np.allclose(found, LeadsTo.fit(events, Linear(20), keep=len(events.items)).weights.toarray(), atol=0.01)
+
+
+def test_closeness_of_too_many_items_is_refused_before_memory_is_taken(events, monkeypatch) -> None:
+    monkeypatch.setattr("models.leads_to.CLOSE_UP_TO", 10)
+    with pytest.raises(ValueError, match="items: at most 10 are solved so"):
+        LeadsTo.fit(events, CLOSE)

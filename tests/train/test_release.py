@@ -13,7 +13,7 @@ from models.bundle import Bundle
 from models.leads_to import LeadsTo
 from tests.planted import RING, item_of
 from tests.planted_training import PlantedRun
-from train.release import RIDGE, assemble, release
+from train.release import assemble, release
 
 
 def leads_to_of(store: Store) -> list[tuple[str, str, float, str]]:
@@ -51,10 +51,11 @@ def test_the_released_sparse_part_knows_all_events_and_the_evaluated_one_trainin
 ) -> None:
     everything = planted_snapshot.interactions()
     released = Bundle.open(planted_bundle).flagship.leads_to.weights.toarray()
-    assert released == pytest.approx(LeadsTo.fit(everything, ridge=RIDGE).weights.toarray(), abs=1e-6)
     trained = assemble(planted_run.inputs, planted_run.config, planted_run.result.checkpoint)
+    linear = trained.blend.linear
+    assert released == pytest.approx(LeadsTo.fit(everything, linear).weights.toarray(), abs=1e-6)
     evaluated = trained.flagship.leads_to.weights.toarray()
-    training = LeadsTo.fit(trained.prepared.split.train, ridge=RIDGE).weights.toarray()
+    training = LeadsTo.fit(trained.prepared.split.train, linear).weights.toarray()
     assert evaluated == pytest.approx(training, abs=1e-6)
     assert not np.allclose(evaluated, released)
 
