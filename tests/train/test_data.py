@@ -14,7 +14,7 @@ from graph.snapshot import Snapshot
 from graph.split import Split
 from graph.vocabulary import Vocabulary
 from tests.planted_training import write_word_vectors
-from train.data import Windows, item_side, split_by, whole
+from train.data import Windows, item_side, split_by, whitened, whole
 
 HOUR = 3600
 FILMS, BOOKS = 0, 1
@@ -171,9 +171,7 @@ def test_leak_detection_would_see_a_training_event_that_changed(planted_snapshot
     assert not all(np.array_equal(one, two) for one, two in zip(before, after, strict=False))
 
 
-def test_texts_are_centred_and_scaled_and_an_item_without_one_is_zero(
-    planted_snapshot: Snapshot, tmp_path: Path
-) -> None:
+def test_texts_are_whitened_and_an_item_without_one_is_zero(planted_snapshot: Snapshot, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     vectors = write_word_vectors(planted_snapshot, tmp_path)
@@ -185,7 +183,20 @@ def test_texts_are_centred_and_scaled_and_an_item_without_one_is_zero(
     assert not text[missing].any()
     rest = np.delete(text, missing, axis=0)
     assert rest.mean(axis=0) == pytest.approx(0, abs=1e-5)
-    assert rest.std() == pytest.approx(1, abs=0.01)
+
+
+def test_whitening_gives_every_direction_variance_one_and_correlates_none() -> None:
+    random = np.random.default_rng(0)
+    turned = np.linalg.qr(random.normal(size=(6, 6)))[0]
+    mixed = random.normal(size=(20_000, 6)) * [9, 3, 2, 2, 1, 0] @ turned + 5
+    found = whitened(mixed.astype(np.float32))
+    variances = np.linalg.eigvalsh(np.cov(found.T))
+    assert variances[1:] == pytest.approx(1, abs=0.05)
+    assert variances[0] == pytest.approx(0, abs=1e-3)  # the direction that had none gets none
+    few = whitened(random.normal(size=(5, 6)).astype(np.float32))
+    assert np.abs(few).max() < 5  # shrunk: noise of few vectors is not blown up
+    again = whitened(found)
+    assert np.abs(again - found).max() < 0.1  # what is white stays where it is
 
 
 def test_only_items_with_training_events_are_warm(planted_snapshot: Snapshot, tmp_path: Path) -> None:
