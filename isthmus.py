@@ -195,7 +195,23 @@ def embed(
 
 @app.command(rich_help_panel=ROAD)
 def train(
-    epochs: Annotated[int | None, typer.Option(help="Passes over all events, at most.", show_default="16")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over all events, at most.", show_default="16; a quarter to continue")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest step size.", show_default="0.003; a third to continue")
+    ] = None,
+    continued: Annotated[
+        bool, typer.Option("--continue", help="Begin with what the newest run on an earlier snapshot learned.")
+    ] = False,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLATFORM",
+            help="Begin with it and train the parameters of this platform alone.",
+            show_default="all parameters",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(help="Ray workers that share the people; 0: none, train in this process.", show_default="1"),
@@ -218,10 +234,19 @@ def train(
     LEADS_TO. A run that was stopped goes on where it was; one that has
     ended is not done again.
 
+    When there are new events, --continue trains on from the weights of the
+    run before, in a quarter of the epochs. For a new platform, --adapt
+    leaves these weights as they are, and learns beside them what is the
+    platform's own: how people ask there, and what is popular.
+
     Other knobs are set under training: in isthmus.yaml, or as
     ISTHMUS_TRAINING__LEARNING_RATE=0.001.
 
-    Example: isthmus train --epochs 30 --workers 2
+    [bold]Examples[/]
+
+    isthmus train --epochs 30 --workers 2
+    isthmus train --continue
+    isthmus train --adapt music
     """
     from rich.console import Console
 
@@ -233,10 +258,11 @@ def train(
     from train.run import WorkerConfig
     from train.runs import Run
 
-    settings = _settings(
-        config, store=store, var=var, text_model=text_model, ray_address=ray_address, workers=workers
-    ).with_training(epochs=epochs)
-    loop = settings.configured(LoopConfig)
+    settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address, workers=workers)
+    if continued and adapt is None:
+        brief = settings.configured(LoopConfig).shortened()
+        settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
+    loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(LoopConfig)
     who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
     console = Console(stderr=True)
     with open_store(settings.store_url) as graph:
@@ -244,9 +270,15 @@ def train(
         snapshot = write_snapshot(graph, settings.var / "snapshots", cut=cut)
         run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
         print(f"snapshot  {snapshot.path}")
+        if continued or adapt is not None:
+            run = run.continued(adapt)
+            print(f"begins    with {run.inputs.start and run.inputs.start.run}")
         with epoch_bar(console, loop.epochs) as told:
             result = run.fit(who, told)
-        print(f"trained   {result.epochs} epochs in {result.seconds:.0f} s, validation NDCG@10 {result.best:.4f}")
+        print(
+            f"trained   {result.epochs} epochs of {result.parameters:,} parameters in {result.seconds:.0f} s, "
+            f"validation NDCG@10 {result.best:.4f}"
+        )
         with console.status("release"):
             bundle = run.bundle() or release(run.inputs, loop, result, settings.var / "bundles", graph)
         print(f"bundle    {bundle}\n\nisthmus evaluate compares it with baselines, isthmus serve answers from it.")

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from graph.split import Split
 from models.encoder import Encoder, EncoderConfig
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
+from train.adapt import Held, Start, begin
 from train.data import ItemSide, SplitName, TrainingBatch, Windows, item_side, new_encoder, split_by
 from train.evaluate import Task, evaluate
 from train.step import Objective, ObjectiveConfig
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 METRIC: Final = "ndcg@10"
 """What decides which epoch was best: over all validation queries, full ranking within the target's platform."""
 
+BEST: Final = "best.safetensors"
+"""The weights of the best epoch, a file in each checkpoint."""
+
 _STATE: Final = "state.pt"
-_BEST: Final = "best.safetensors"
 
 
 class TrainingError(IsthmusError):
@@ -81,6 +84,10 @@ class LoopConfig:
         parts = {"encoder": EncoderConfig(**values["encoder"]), "objective": ObjectiveConfig(**values["objective"])}
         return cls(**{**values, **parts})
 
+    def shortened(self) -> "LoopConfig":
+        """For a run that begins with trained weights: a quarter of the epochs at a third of the learning rate."""
+        return replace(self, epochs=max(1, self.epochs // 4), learning_rate=self.learning_rate / 3)
+
 
 DENSE_RATINGS: Final = LoopConfig(
     epochs=24,
@@ -101,6 +108,8 @@ class Inputs:
     """The folder of one text model's vectors."""
     log: Path
     """Folder for metrics.jsonl and TensorBoard's files."""
+    start: Start | None = None
+    """The weights that training begins with; None begins with random ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,28 +133,37 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     import ray.train.torch
 
     config = LoopConfig.from_dict(values["config"])
-    inputs = Inputs(*(Path(values[name]) for name in ("snapshot", "vectors", "log")))
+    said = values["start"]
+    start = said and Start(Path(said["run"]), Path(said["snapshot"]), said["weights"], said["platform"])
+    inputs = Inputs(Path(values["snapshot"]), Path(values["vectors"]), Path(values["log"]), start)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
 
     prepared = prepare(inputs, config)
     _seed(config.seed)
-    encoder = new_encoder(prepared.items, prepared.split.train, config.encoder).to(device)
+    training = prepared.split.train
+    encoder = new_encoder(prepared.items, training, config.encoder).to(device)
+    held = begin(encoder, training, start) if start else None
+    parameters = held.num_parameters if held else sum(value.numel() for value in encoder.parameters())
     graph = {name: [hop.to(device) for hop in hops] for name, hops in prepared.items.graph.items()}
     objective: nn.Module = Objective(encoder, graph, config.objective)
     if workers > 1:
         objective = nn.parallel.DistributedDataParallel(objective)
-    run = _Run(config, encoder, objective, Windows(prepared.split.train, config.encoder.max_history))
+    windows = Windows(held.training if held else training, config.encoder.max_history)
+    run = _Run(config, encoder, objective, windows, held)
 
     kept = _Kept(Path(values["kept"])) if values["kept"] else None
     checkpoint = kept.last() if kept else ray.train.get_checkpoint()
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder), device)
+    elif start is not None:
+        value = _validate(encoder, prepared, graph, config) if rank == 0 else 0.0
+        run.judge(_from_first(value, workers, device))  # what it begins with may stay the best
     if kept is not None and checkpoint is not None:
         # What a run that had ended already says; Ray tells it by itself where it keeps the checkpoints.
-        ray.train.report({"epoch": run.epoch, "best": run.best}, checkpoint=checkpoint)
+        ray.train.report({"epoch": run.epoch, "best": run.best, "parameters": parameters}, checkpoint=checkpoint)
     log = _Log(inputs.log) if rank == 0 else None
     while run.epoch < config.epochs and run.stale < config.patience:
         _seed(config.seed + 1000 * (run.epoch + 1) + rank)
@@ -169,7 +187,7 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
             elif rank == 0:
                 run.save(Path(folder))
                 saved = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=saved)
+            ray.train.report({**metrics, "parameters": parameters}, checkpoint=saved)
         if log is not None:
             log.write(metrics)
 
@@ -177,8 +195,11 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
 class _Run:
     """The state of a training that a checkpoint holds."""
 
-    def __init__(self, config: LoopConfig, encoder: Encoder, objective: nn.Module, windows: Windows) -> None:
+    def __init__(
+        self, config: LoopConfig, encoder: Encoder, objective: nn.Module, windows: Windows, held: Held | None
+    ) -> None:
         self._config, self._encoder, self._objective, self._windows = config, encoder, objective, windows
+        self._held = held
         named = list(encoder.named_parameters())
         self._optimizer = torch.optim.AdamW(
             [
@@ -215,13 +236,19 @@ class _Run:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
+        if self._held is not None:
+            self._held.restore()
         return float(loss.detach())
 
     def finish_epoch(self, value: float) -> None:
         """Count the epoch, and keep its weights if none was better."""
         self.epoch += 1
-        self.value = value
         self.stale += 1
+        self.judge(value)
+
+    def judge(self, value: float) -> None:
+        """Keep the weights as they are now if none were better."""
+        self.value = value
         if value > self.best:
             self.best, self.stale = value, 0
             self._best_weights = {name: part.detach().clone() for name, part in self._encoder.state_dict().items()}
@@ -234,7 +261,8 @@ class _Run:
             "counts": [self.epoch, self.stale, self.value, self.best],
         }
         torch.save(state, folder / _STATE)
-        save_file({name: part.contiguous() for name, part in self._best_weights.items()}, folder / _BEST)
+        weights = {name: part.contiguous() for name, part in self._best_weights.items()}
+        save_file(weights, folder / BEST, {"relations": json.dumps(self._encoder.items.relations)})
 
     def restore(self, folder: Path, device: torch.device) -> None:
         """Go on where a checkpoint ended."""
@@ -242,7 +270,7 @@ class _Run:
         self._encoder.load_state_dict(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.stale, self.value, self.best = state["counts"]
-        self._best_weights = load_file(folder / _BEST, device=str(device))
+        self._best_weights = load_file(folder / BEST, device=str(device))
 
 
 class _Kept:
@@ -275,7 +303,7 @@ class _Kept:
 def best_encoder(folder: Path, prepared: Prepared, config: LoopConfig) -> Encoder:
     """The encoder of a checkpoint's best epoch."""
     encoder = new_encoder(prepared.items, prepared.split.train, config.encoder)
-    encoder.load_state_dict(load_file(folder / _BEST))
+    encoder.load_state_dict(load_file(folder / BEST))
     return encoder.eval()
 
 
@@ -285,8 +313,11 @@ def worker_values(inputs: Inputs, config: LoopConfig, kept: Path | None = None) 
     Args:
         kept: where the loop itself keeps its checkpoints; None leaves them to Ray.
     """
+    start = inputs.start
     return {
         "kept": kept and str(kept.absolute()),
+        "start": start
+        and {**start.named, "run": str(start.run.absolute()), "snapshot": str(start.snapshot.absolute())},
         "config": asdict(config),
         "snapshot": str(inputs.snapshot.absolute()),
         "vectors": str(inputs.vectors.absolute()),

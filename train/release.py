@@ -68,6 +68,7 @@ def release(
         "snapshot": snapshot.id,
         "text_model": inputs.vectors.name,
         "training": asdict(config),
+        **({} if inputs.start is None else {"start": inputs.start.named}),
         "epochs": result.epochs,
         "validation": {"ndcg@10": result.best, "blend": asdict(blend)},
         "event_weights": _event_weights(snapshot),

@@ -48,6 +48,8 @@ class TrainingResult:
     """Validation NDCG@10 of the best epoch, of the dense part alone."""
     epochs: int
     seconds: float
+    parameters: int = 0
+    """Numbers that were trained; 0 where a run of before does not say."""
 
 
 def train(
@@ -104,9 +106,8 @@ def train(
             ) from error
     if result.checkpoint is None or result.metrics is None:
         raise TrainingError(f"training left no checkpoint in {storage}: run the same command again")
-    return TrainingResult(
-        Path(result.checkpoint.path), result.metrics["best"], result.metrics["epoch"], time.perf_counter() - started
-    )
+    told, seconds = result.metrics, time.perf_counter() - started
+    return TrainingResult(Path(result.checkpoint.path), told["best"], told["epoch"], seconds, told.get("parameters", 0))
 
 
 class _following:  # noqa: N801 - used like a function

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from train.loop import Inputs, LoopConfig, TrainingError
+from graph.snapshot import read_snapshot
+from train.adapt import Start
+from train.loop import BEST, Inputs, LoopConfig, TrainingError
 from train.run import Progress, TrainingResult, WorkerConfig, train
 
 _RESULT: Final = "result.json"
@@ -25,15 +27,49 @@ class Run:
     """The name of the folder of its vectors."""
     config: LoopConfig
     var: Path
+    start: Start | None = None
+    """The earlier run that it begins with; None begins with random weights."""
 
     @classmethod
     def newest(cls, var: Path) -> "Run":
         """The run that ended last below a var folder; TrainingError if none has."""
-        results = sorted((var / "training").glob(f"*/{_RESULT}"), key=lambda file: file.stat().st_mtime)
-        if not results:
-            raise TrainingError(f"nothing was trained below {var}: run isthmus train first, or name its --var")
-        said = json.loads(results[-1].read_text())["run"]
-        return cls(said["snapshot"], said["text_model"], LoopConfig.from_dict(said["config"]), var)
+        for _, said in _ended(var):
+            return cls._read(said["run"], var)
+        raise TrainingError(f"nothing was trained below {var}: run isthmus train first, or name its --var")
+
+    @classmethod
+    def _read(cls, said: Mapping[str, Any], var: Path) -> "Run":
+        start = Start.below(var, said["start"]) if "start" in said else None
+        return cls(said["snapshot"], said["text_model"], LoopConfig.from_dict(said["config"]), var, start)
+
+    def continued(self, platform: str | None = None) -> "Run":
+        """This run, beginning with the best weights of the newest one that ended on another snapshot and fits.
+
+        A run on the same snapshot is not continued, so that asking twice does not train twice.
+
+        Args:
+            platform: train its parameters alone, see `Start.platform`.
+        Raises: TrainingError if there is no such run or platform, or the split would ask for what was trained on.
+        """
+        if self.config.split != "leave_one_out":
+            raise TrainingError(
+                f"the split {self.config.split} draws anew from a new snapshot and would ask for events that the "
+                "earlier run was trained on: continue with leave_one_out, or train without --continue"
+            )
+        platforms = sorted(set(read_snapshot(self.inputs.snapshot).items["platform"].to_pylist()))
+        if platform is not None and platform not in platforms:
+            raise TrainingError(f"{platform!r} is none of the platforms {', '.join(platforms)}: name one of them")
+        for folder, said in _ended(self.var):
+            earlier = self._read(said["run"], self.var)
+            weights = Path(said["result"]["checkpoint"]) / BEST
+            there = earlier.inputs.snapshot.is_dir() and (folder / weights).is_file()
+            if there and earlier.snapshot != self.snapshot and _learned_alike(earlier, self):
+                return replace(self, start=Start(folder, earlier.inputs.snapshot, str(weights), platform))
+        raise TrainingError(
+            f"nothing below {self.var} can be continued on the snapshot {self.snapshot}: that takes a run on another "
+            f"snapshot that is still there, with leave_one_out, text vectors of {self.text_model} and the same "
+            "training.encoder; train without --continue and --adapt"
+        )
 
     @cached_property
     def folder(self) -> Path:
@@ -44,9 +80,8 @@ class Run:
     @property
     def inputs(self) -> Inputs:
         """Where its workers find what they train on."""
-        return Inputs(
-            self.var / "snapshots" / self.snapshot, self.var / "vectors" / self.text_model, self.folder / "log"
-        )
+        files = self.var / "snapshots" / self.snapshot, self.var / "vectors" / self.text_model, self.folder / "log"
+        return Inputs(*files, start=self.start)
 
     def result(self) -> TrainingResult | None:
         """What it left, or None where it has not ended."""
@@ -71,14 +106,26 @@ class Run:
         """The bundle that was released from it, if one was."""
         for manifest in sorted((self.var / "bundles").glob("*/manifest.json")):
             said = json.loads(manifest.read_text())
-            if {
-                "snapshot": said["snapshot"],
-                "text_model": said["text_model"],
-                "config": said["training"],
-            } == self._said:
+            of = {"snapshot": said["snapshot"], "text_model": said["text_model"], "config": said["training"]}
+            if of | ({"start": said["start"]} if "start" in said else {}) == self._said:
                 return manifest.parent
         return None
 
     @property
     def _said(self) -> dict[str, Any]:
-        return {"snapshot": self.snapshot, "text_model": self.text_model, "config": asdict(self.config)}
+        said = {"snapshot": self.snapshot, "text_model": self.text_model, "config": asdict(self.config)}
+        return said if self.start is None else {**said, "start": self.start.named}
+
+
+def _ended(var: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The folder of each run that ended below a var folder and what it says of itself, newest first."""
+    results = (var / "training").glob(f"*/{_RESULT}")
+    for file in sorted(results, key=lambda file: file.stat().st_mtime, reverse=True):
+        yield file.parent, json.loads(file.read_text())
+
+
+def _learned_alike(one: Run, other: Run) -> bool:
+    """Whether two runs differ in schedule and data at most."""
+    return one.text_model == other.text_model and all(
+        getattr(one.config, name) == getattr(other.config, name) for name in ("encoder", "split", "only_platform")
+    )
