@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from graph.vectors import read_vectors
 from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_buckets
 from models.explain import Knowledge
 from models.relations import item_relations, shared_entities
+
+FORM: Final = 2
+"""What training makes of the same inputs; raised when that changes, so that no earlier program's run is taken up."""
 
 SplitName = Literal["leave_one_out", "random_per_user", "newcomers"]
 

@@ -15,7 +15,7 @@ from models.bundle import Catalogue, write_bundle
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from train.blend import Blend, choose_blend
-from train.data import item_side, whole
+from train.data import FORM, item_side, whole
 from train.loop import Inputs, LoopConfig, Prepared, best_encoder, prepare
 from train.run import TrainingResult
 
@@ -65,6 +65,7 @@ def release(
         *(snapshot.items[name].to_pylist() for name in ("title", "url")),
     )
     facts: dict[str, Any] = {
+        "form": FORM,
         "snapshot": snapshot.id,
         "text_model": inputs.vectors.name,
         "training": asdict(config),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from graph.snapshot import read_snapshot
 from train.adapt import Start
+from train.data import FORM
 from train.loop import BEST, Inputs, LoopConfig, TrainingError
 from train.run import Progress, TrainingResult, WorkerConfig, train
 
@@ -106,22 +107,29 @@ class Run:
         """The bundle that was released from it, if one was."""
         for manifest in sorted((self.var / "bundles").glob("*/manifest.json")):
             said = json.loads(manifest.read_text())
-            of = {"snapshot": said["snapshot"], "text_model": said["text_model"], "config": said["training"]}
+            of = {name: said.get(name) for name in ("form", "snapshot", "text_model")} | {"config": said["training"]}
             if of | ({"start": said["start"]} if "start" in said else {}) == self._said:
                 return manifest.parent
         return None
 
     @property
     def _said(self) -> dict[str, Any]:
-        said = {"snapshot": self.snapshot, "text_model": self.text_model, "config": asdict(self.config)}
+        said = {
+            "form": FORM,
+            "snapshot": self.snapshot,
+            "text_model": self.text_model,
+            "config": asdict(self.config),
+        }
         return said if self.start is None else {**said, "start": self.start.named}
 
 
 def _ended(var: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The folder of each run that ended below a var folder and what it says of itself, newest first."""
+    """The folder of each run of this form that ended below a var folder and what it says of itself, newest first."""
     results = (var / "training").glob(f"*/{_RESULT}")
     for file in sorted(results, key=lambda file: file.stat().st_mtime, reverse=True):
-        yield file.parent, json.loads(file.read_text())
+        said = json.loads(file.read_text())
+        if said["run"].get("form") == FORM:
+            yield file.parent, said
 
 
 def _learned_alike(one: Run, other: Run) -> bool:

@@ -43,6 +43,13 @@ def test_another_configuration_or_snapshot_is_another_run(ended: Run):
     assert Run(ended.snapshot, "other", SHORT, ended.var).result() is None
 
 
+def test_a_run_of_an_earlier_program_is_not_taken_up(ended: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("train.runs.FORM", 0)
+    assert Run(ended.snapshot, TEXT_MODEL, SHORT, ended.var).result() is None
+    with pytest.raises(TrainingError, match="nothing was trained below"):
+        Run.newest(ended.var)
+
+
 def test_the_bundle_of_a_run_is_found_by_what_it_was_trained_on(ended: Run):
     result = ended.result()
     assert result is not None
