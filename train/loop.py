@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 import torch.distributed
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -219,8 +220,7 @@ class _Run:
         if not config.encoder.ordered:
             self._windows.shuffle(np.random.default_rng([config.seed, self.epoch, 1]))
         order = np.random.default_rng([config.seed, self.epoch]).permutation(len(self._windows))
-        # Filled up from its beginning: a worker with fewer steps than the others would leave them waiting.
-        share = np.resize(order, -(-len(order) // workers) * workers)[rank::workers]
+        share = share_of(order, rank, workers)
         steps = max(1, -(-len(share) // config.batch))
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch * 1009 + rank)
         total = 0.0
@@ -298,6 +298,14 @@ class _Kept:
         for folder in before:
             shutil.rmtree(folder, ignore_errors=True)
         return ray.train.Checkpoint.from_directory(target)
+
+
+def share_of(order: NDArray[np.int64], rank: int, workers: int) -> NDArray[np.int64]:
+    """The windows of one worker: all windows are somebody's, and everybody has as many.
+
+    Where they do not come out even, some are taken twice: a worker with fewer steps would leave the others waiting.
+    """
+    return np.resize(order, -(-len(order) // workers) * workers)[rank::workers]
 
 
 def best_encoder(folder: Path, prepared: Prepared, config: LoopConfig) -> Encoder:

@@ -44,6 +44,13 @@ def test_only_the_platforms_asked_for_are_chosen_from(flagship) -> None:
     assert single.rows.tolist() == best.tolist()
 
 
+@pytest.mark.parametrize("platforms", [[], ["nowhere"]])
+def test_no_platform_or_an_unknown_one_is_refused_with_those_there_are(flagship, platforms: list[str]) -> None:
+    ranker = ranker_of(flagship)
+    with pytest.raises(ValueError, match=f"name at least one of {', '.join(ranker.bundle.platforms)}"):
+        ranker.rank(random_histories([3]), platforms=platforms, exclude=np.zeros(0, np.int64), k=3)
+
+
 def test_what_is_excluded_is_not_returned_and_its_place_is_taken(flagship) -> None:
     history = random_histories([5])
     whole = ranker_of(flagship).rank(history, exclude=NOTHING, k=NUM_ITEMS)

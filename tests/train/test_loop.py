@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from tests.planted_training import SMALL, PlantedRun, train_planted
 from train.evaluate import evaluate
-from train.loop import METRIC, LoopConfig, _Kept, best_encoder, prepare, validation_task
+from train.loop import METRIC, LoopConfig, _Kept, best_encoder, prepare, share_of, validation_task
 from train.run import WorkerConfig, train
 
 FOUR = replace(SMALL, epochs=4)
@@ -139,3 +140,12 @@ def test_a_configuration_travels_as_a_dictionary_and_comes_back() -> None:
 def test_a_configuration_that_cannot_be_is_refused_with_its_values(values, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         replace(SMALL, **values)
+
+
+@pytest.mark.parametrize(("windows", "workers"), [(7, 1), (7, 3), (6, 3), (2, 3), (1, 4)])
+def test_every_window_is_somebodys_and_no_worker_waits_for_another(windows: int, workers: int) -> None:
+    order = np.random.default_rng(0).permutation(windows)
+    shares = [share_of(order, rank, workers) for rank in range(workers)]
+    assert len({len(share) for share in shares}) == 1
+    assert set(np.concatenate(shares).tolist()) == set(range(windows))
+    assert sum(map(len, shares)) < windows + workers
