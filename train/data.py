@@ -20,8 +20,10 @@ from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_bu
 from models.explain import Knowledge
 from models.relations import item_relations, shared_entities
 
-FORM: Final = 2
+FORM: Final = 3
 """What training makes of the same inputs; raised when that changes, so that no earlier program's run is taken up."""
+_SORTED_AT_ONCE: Final = 16
+"""Batches whose windows are sorted by length together: more would leave less padding and less chance."""
 
 SplitName = Literal["leave_one_out", "random_per_user", "newcomers"]
 
@@ -160,10 +162,32 @@ class Windows:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def batches(self, size: int, order: NDArray[np.int64]) -> Iterator[TrainingBatch]:
-        """Batches of at most `size` windows in the order given."""
-        for start in range(0, len(order), size):
-            yield self._batch(order[start : start + size])
+    def batches(self, size: int, order: NDArray[np.int64], random: np.random.Generator) -> Iterator[TrainingBatch]:
+        """Batches of `size` windows on average and about as many events each, ceil(len(order) / size) in all.
+
+        Windows of like length go together, a few long ones or many short ones: little is padding, and a step learns
+        from as many events as the next.
+
+        Args:
+            order: the windows to take; those that stand far apart are never in one batch.
+            random: decides which batch comes first.
+        """
+        batches = []
+        for start in range(0, len(order), _SORTED_AT_ONCE * size):
+            batches += self._alike(order[start : start + _SORTED_AT_ONCE * size], size)
+        for number in random.permutation(len(batches)):
+            yield self._batch(batches[number])
+
+    def _alike(self, windows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+        """Cut windows into ceil(len / size) parts of about as many events, none empty: workers wait for each other."""
+        lengths = (self._ends - self._starts)[windows]
+        order = np.argsort(lengths, kind="stable")
+        events = lengths[order].cumsum()
+        parts = -(-len(windows) // size)
+        number = np.arange(1, parts)
+        cuts = np.searchsorted(events, events[-1] * number / parts, side="right")
+        cuts = np.maximum.accumulate(np.maximum(cuts, number) - number) + number
+        return np.split(windows[order], np.minimum(cuts, len(windows) - parts + number))
 
     def _batch(self, windows: NDArray[np.int64]) -> TrainingBatch:
         starts, lengths = self._starts[windows], (self._ends - self._starts)[windows]

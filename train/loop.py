@@ -219,12 +219,12 @@ class _Run:
         self._objective.train()
         if not config.encoder.ordered:
             self._windows.shuffle(np.random.default_rng([config.seed, self.epoch, 1]))
-        order = np.random.default_rng([config.seed, self.epoch]).permutation(len(self._windows))
-        share = share_of(order, rank, workers)
+        random = np.random.default_rng([config.seed, self.epoch])
+        share = share_of(random.permutation(len(self._windows)), rank, workers)
         steps = max(1, -(-len(share) // config.batch))
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.epoch * 1009 + rank)
         total = 0.0
-        for step, batch in enumerate(self._windows.batches(config.batch, share)):
+        for step, batch in enumerate(self._windows.batches(config.batch, share, random)):
             progress = (self.epoch + step / steps) / config.epochs
             for group in self._optimizer.param_groups:
                 group["lr"] = config.learning_rate * (0.55 + 0.45 * float(np.cos(np.pi * progress)))

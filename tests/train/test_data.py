@@ -41,7 +41,7 @@ def events(*people: Sequence[tuple[int, int]]) -> Interactions:
 
 def batch_of(training: Interactions, length: int):
     windows = Windows(training, length)
-    return next(windows.batches(100, np.arange(len(windows))))
+    return next(windows.batches(100, np.arange(len(windows)), np.random.default_rng(0)))
 
 
 def test_the_next_item_on_each_platform_follows_every_event() -> None:
@@ -58,19 +58,20 @@ def test_the_next_item_on_each_platform_follows_every_event() -> None:
 
 def test_a_long_history_is_cut_into_windows_whose_targets_reach_into_the_next() -> None:
     batch = batch_of(events([(0, 0), (2, 1), (4, 2), (1, 3), (6, 4)]), length=2)
-    assert batch.events.item.tolist() == [[0, 2], [4, 1], [6, 0]]
-    assert batch.events.length.tolist() == [2, 2, 1]
-    assert batch.target[FILMS].tolist() == [[2, 4], [6, 6], [-1, -1]]
-    assert batch.target[BOOKS].tolist() == [[1, 1], [1, -1], [-1, -1]]
+    # The shortest window first.
+    assert batch.events.item.tolist() == [[6, 0], [0, 2], [4, 1]]
+    assert batch.events.length.tolist() == [1, 2, 2]
+    assert batch.target[FILMS].tolist() == [[-1, -1], [2, 4], [6, 6]]
+    assert batch.target[BOOKS].tolist() == [[-1, -1], [1, 1], [1, -1]]
     # The first event of a window that goes on knows how long ago the event before was.
-    assert batch.events.gap.tolist() == [[0, 1], [1, 1], [1, 0]]
+    assert batch.events.gap.tolist() == [[1, 0], [0, 1], [1, 1]]
 
 
 def test_first_items_are_asked_for_in_a_persons_first_window_alone() -> None:
     batch = batch_of(events([(1, 0), (3, 1), (4, 2)], [(8, 0)]), length=2)
-    # Windows: person 0 begins, person 0 goes on, person 1 begins.
-    assert batch.first[FILMS].tolist() == [4, -1, 8]
-    assert batch.first[BOOKS].tolist() == [1, -1, -1]
+    # Windows, the shortest first: person 0 goes on, person 1 begins, person 0 begins.
+    assert batch.first[FILMS].tolist() == [-1, 8, 4]
+    assert batch.first[BOOKS].tolist() == [-1, -1, 1]
 
 
 def test_one_persons_events_are_never_another_ones_targets() -> None:
@@ -85,7 +86,7 @@ def test_every_event_is_an_input_once_and_the_very_next_once_whatever_the_batche
     training = events(*people)
     windows = Windows(training, 4)
     inputs, nexts = [], []
-    for batch in windows.batches(2, np.random.default_rng(1).permutation(len(windows))):
+    for batch in windows.batches(2, random.permutation(len(windows)), random):
         inside = torch.arange(batch.events.item.shape[1]) < batch.events.length[:, None]
         inputs += batch.events.item[inside].tolist()
         nexts += batch.target[batch.immediate].tolist()
@@ -95,15 +96,33 @@ def test_every_event_is_an_input_once_and_the_very_next_once_whatever_the_batche
     assert sorted(nexts) == sorted(np.delete(training.item, begins))
 
 
+@pytest.mark.parametrize("size", [1, 3, 16, 1000])
+def test_batches_hold_about_as_many_events_and_there_are_as_many_of_them_whatever_the_lengths(size: int) -> None:
+    random = np.random.default_rng(0)
+    lengths = [*random.integers(1, 6, 300), *[40] * 20]
+    training = events(
+        *([(int(item), n) for n, item in enumerate(random.integers(0, 10, length))] for length in lengths)
+    )
+    windows = Windows(training, 50)
+    batches = [batch.events for batch in windows.batches(size, random.permutation(len(windows)), random)]
+    assert len(batches) == -(-len(windows) // size)
+    assert all(len(batch.length) for batch in batches)
+    assert sorted(int(length) for batch in batches for length in batch.length) == sorted(lengths)
+    if size == 16:
+        counts = [int(batch.length.sum()) for batch in batches]
+        assert max(counts) < 2 * sum(counts) / len(counts)
+        assert sum(counts) > 0.7 * sum(batch.item.numel() for batch in batches)
+
+
 def test_shuffling_keeps_each_persons_events_and_forgets_their_times_and_depends_on_the_generator_alone() -> None:
     training = events([(n % 10, 3 * n) for n in range(9)], [(1, 0), (3, 4)])
 
     def shuffled(windows: Windows, seed: int) -> torch.Tensor:
         windows.shuffle(np.random.default_rng(seed))
-        batch = next(windows.batches(10, np.arange(len(windows))))
+        batch = next(windows.batches(10, np.arange(len(windows)), np.random.default_rng(0)))
         assert not batch.events.gap.any()
-        assert sorted(batch.events.item[0].tolist()) == list(range(9))
-        assert (batch.events.event_type[0] == batch.events.item[0] % 2).all()
+        assert sorted(batch.events.item[-1].tolist()) == list(range(9))
+        assert (batch.events.event_type[-1] == batch.events.item[-1] % 2).all()
         return batch.events.item
 
     used = Windows(training, 20)
@@ -128,7 +147,7 @@ def seen_by_training(snapshot: Snapshot, split: Split, vectors: Path) -> list[np
     windows = Windows(split.train, 7)
     found = [side.text.numpy(), side.warm.numpy()]
     found += [part.numpy() for name in sorted(side.graph) for hop in side.graph[name] for part in hop.forward]
-    for batch in windows.batches(8, np.arange(len(windows))):
+    for batch in windows.batches(8, np.arange(len(windows)), np.random.default_rng(0)):
         found += [getattr(batch.events, name).numpy() for name in ("item", "event_type", "gap", "length")]
         found += [batch.target.numpy(), batch.immediate.numpy(), batch.first.numpy()]
     return found
