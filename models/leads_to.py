@@ -1,4 +1,12 @@
-"""LEADS_TO: the sparse part of the flagship's score, the largest weights of a linear item-item model."""
+"""LEADS_TO: the sparse part of the flagship's score, the largest weights of a linear item-item model.
+
+    minimise  (1 - f) |X - X B|^2 + f |T - S B|^2 + lambda |B|^2,  the diagonal of B being 0
+
+X: what people wanted; a line of S: what a person had wanted until some event, faded by age; of T: what came next.
+With f = 0 this is EASE (Steck, WWW 2019), with f > 0 order counts (SLIST: Choi et al., WWW 2021). In closed form
+
+    P = ((1 - f) X'X + f S'S + lambda I)^-1,  C = (1 - f) X'X + f S'T,  B = P C - P diag(diag(P C) / diag(P))
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,33 +23,42 @@ from models.baselines.ridge import inverse
 
 WEIGHTS: Final = 6_000_000
 """Weights that are kept of all lines together."""
-CLOSE_UP_TO: Final = 12_000
-"""Items up to which closeness may count: the time to solve grows with their cube, two minutes of a core here."""
+DENSE_UP_TO: Final = 30_000
+"""Items up to which order may count: an item-item matrix is inverted in one piece, 3.6 GB and minutes at the most."""
 
 _BLOCK: Final = 512
-_FADES_OVER: Final = 10.0
+_CLOSE_OVER: Final = 10.0
 """Steps over which closeness falls to 1 / e."""
+_FADE: Final = 0.7
+"""Factor an event loses for each later one where the next event is asked for."""
+_FADED: Final = 1e-3
+"""What has faded to less is left out."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """How the linear model is fitted."""
+    """How the linear model is fitted; closeness and following take at most DENSE_UP_TO items."""
 
     ridge: float = 300.0
     """lambda of EASE, at least 1."""
     closeness: float = 0.0
     """How much more two items say of each other when people wanted them shortly after each other: EASE's counts X'X get
-    so many times the sum over people of exp(-steps between / 10). Takes at most CLOSE_UP_TO items."""
+    so many times the sum over people of exp(-steps between / 10)."""
+    following: float = 0.0
+    """Share of the fit that asks for every event given the faded ones before it, in [0, 1); the rest asks for every
+    event given all others, as EASE does."""
 
     def __post_init__(self) -> None:
-        if self.ridge < 1 or self.closeness < 0:
+        if self.ridge < 1 or self.closeness < 0 or not 0 <= self.following < 1:
             raise ValueError(
-                f"ridge is {self.ridge} and closeness {self.closeness}: give at least 1, such as 300, and at least 0"
+                f"ridge is {self.ridge}, closeness {self.closeness} and following {self.following}: give a ridge of at "
+                "least 1, such as 300, a closeness of at least 0 and a share below 1"
             )
 
 
 PLAIN: Final = Linear()
 CLOSE: Final = Linear(ridge=500.0, closeness=2.0)
+NEXT: Final = Linear(ridge=100.0, following=0.7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,29 +118,70 @@ class LeadsTo:
 
 
 def _solve(interactions: Interactions, linear: Linear) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-    """Rows -> [len(rows), N] weights."""
-    if not linear.closeness:
+    """Rows of touched items -> [len(rows), N] weights; what is on the diagonal is left to the caller."""
+    if not (linear.closeness or linear.following):
         return EASE.fit(interactions, ridge=linear.ridge).weights
     num_items = len(interactions.items)
-    if num_items > CLOSE_UP_TO:
-        raise ValueError(f"closeness takes {num_items} items: at most {CLOSE_UP_TO} are solved so, leave it at 0")
-    people = positive_matrix(interactions)
-    gram = (people.T @ people).toarray() + np.float32(linear.closeness) * _close(interactions).toarray()
-    weights = inverse(gram, linear.ridge)
-    weights /= -weights.diagonal()
-    return lambda rows: weights[rows]
-
-
-def _close(interactions: Interactions) -> csr_array:
-    """W [N, N]: for any two items the sum over people of exp(-steps between / 10), 1 for an item and itself."""
     wanted = interactions.where(interactions.weight > 0)
-    num_items = len(wanted.items)
-    counts = np.bincount(wanted.item, minlength=num_items).astype(np.float32)
+    touched, place = np.unique(wanted.item, return_inverse=True)
+    if len(touched) > DENSE_UP_TO:
+        raise ValueError(
+            f"{len(touched)} items have events, order can count for at most {DENSE_UP_TO}: "
+            "leave closeness and following at 0"
+        )
+    people = csr_array(positive_matrix(interactions)[:, touched])
+    size = len(touched)
+    gram = people.T @ people
+    if linear.closeness:
+        gram = gram + np.float32(linear.closeness) * _close(wanted.user, place, size)
+    if not linear.following:
+        weights = inverse(gram.toarray(), linear.ridge)
+        weights /= -weights.diagonal()
+        return lambda rows: _spread(weights[np.searchsorted(touched, rows)], touched, num_items)
+    before, after = _followed(wanted.user, place, size)
+    share = np.float32(linear.following)
+    asked = csr_array((1 - share) * gram + share * (before.T @ after))
+    solved = inverse(((1 - share) * gram + share * (before.T @ before)).toarray(), linear.ridge)
+    line = np.repeat(np.arange(size), np.diff(asked.indptr))
+    own = np.bincount(asked.indices, asked.data * solved[asked.indices, line], size) / solved.diagonal()
+
+    def rows_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        lines = solved[np.searchsorted(touched, rows)]
+        return _spread(lines @ asked - lines * own.astype(np.float32), touched, num_items)
+
+    return rows_of
+
+
+def _spread(lines: NDArray[np.float32], columns: NDArray[np.int64], num_items: int) -> NDArray[np.float32]:
+    whole = np.zeros((len(lines), num_items), dtype=np.float32)
+    whole[:, columns] = lines
+    return whole
+
+
+def _close(user: NDArray[np.int64], item: NDArray[np.int64], size: int) -> csr_array:
+    """W [N, N]: for any two items the sum over people of exp(-steps between / 10), 1 for an item and itself."""
+    counts = np.bincount(item, minlength=size).astype(np.float32)
     total = diags_array(counts, format="csr")
-    for steps in range(1, int(5 * _FADES_OVER)):
-        same = wanted.user[steps:] == wanted.user[: len(wanted) - steps]
-        pairs = wanted.item[: len(wanted) - steps][same], wanted.item[steps:][same]
-        weight = np.full(len(pairs[0]), np.exp(-steps / _FADES_OVER), dtype=np.float32)
-        close = csr_array((weight, pairs), shape=(num_items, num_items))
+    for steps in range(1, int(5 * _CLOSE_OVER)):
+        same = user[steps:] == user[: len(user) - steps]
+        pairs = item[: len(item) - steps][same], item[steps:][same]
+        weight = np.full(len(pairs[0]), np.exp(-steps / _CLOSE_OVER), dtype=np.float32)
+        close = csr_array((weight, pairs), shape=(size, size))
         total = total + close + close.T
     return csr_array(total)
+
+
+def _followed(user: NDArray[np.int64], item: NDArray[np.int64], size: int) -> tuple[csr_array, csr_array]:
+    """S and T [E, N]: for every event with another after it, the events up to it, faded by age, and that other."""
+    event = np.flatnonzero(user[1:] == user[:-1])
+    shape = (len(user), size)
+    after = csr_array((np.ones(len(event), np.float32), (event, item[event + 1])), shape=shape)
+    lines, columns, values = [], [], []
+    for age in range(int(np.log(_FADED) / np.log(_FADE)) + 1):
+        event = event[event >= age]
+        event = event[user[event - age] == user[event]]
+        lines.append(event)
+        columns.append(item[event - age])
+        values.append(np.full(len(event), _FADE**age, dtype=np.float32))
+    places = (np.concatenate(lines), np.concatenate(columns))
+    return csr_array((np.concatenate(values), places), shape=shape), after

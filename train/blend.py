@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from graph.interactions import Histories
 from graph.split import Split
 from models.flagship import Flagship
-from models.leads_to import CLOSE, CLOSE_UP_TO, PLAIN, LeadsTo, Linear
+from models.leads_to import CLOSE, DENSE_UP_TO, NEXT, PLAIN, LeadsTo, Linear
 from train.evaluate import Task, evaluate
 from train.loop import METRIC
 
-DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7)
+DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7, 0.6)
 """What an event may lose for each later one."""
 SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Spread of the sparse scores over the spread of the dense ones."""
@@ -59,7 +59,8 @@ def choose_blend(flagship: Flagship, split: Split, seed: int) -> tuple[Blend, Le
 
     best = Blend(1.0, 0.0, PLAIN, value(dense), value(dense), 0.0)
     best_part = LeadsTo.empty(num_items)
-    for linear in (PLAIN, CLOSE) if num_items <= CLOSE_UP_TO else (PLAIN,):
+    by_order = NEXT if flagship.history.ordered else CLOSE
+    for linear in (PLAIN, by_order) if num_items <= DENSE_UP_TO else (PLAIN,):
         leads_to = LeadsTo.fit(split.train, linear)
         for decay in DECAYS:
             sparse = leads_to.with_query(decay, 1.0).score(histories)

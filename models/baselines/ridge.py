@@ -1,12 +1,14 @@
 """Ridge regression of every item on all items: the inverse that EASE and L3AE share, dense or through the people."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import spotrf, spotri
 from scipy.sparse import csr_array
+
+_BLOCK: Final = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,5 +59,9 @@ def inverse(gram: NDArray[np.float32], ridge: float) -> NDArray[np.float32]:
     inverted, failed_too = spotri(factor, lower=True, overwrite_c=True)
     if failed or failed_too:
         raise ValueError(f"the normal equations cannot be solved with ridge {ridge}: give a larger one")
-    lower = np.tril(inverted, -1)
-    return np.ascontiguousarray(np.tril(inverted) + lower.T)
+    for start in range(0, len(inverted), _BLOCK):  # the other half, without a second matrix of this size
+        end = start + _BLOCK
+        corner = np.tril(inverted[start:end, start:end])
+        inverted[start:end, start:end] = corner + np.tril(corner, -1).T
+        inverted[start:end, end:] = inverted[end:, start:end].T
+    return inverted.T  # type: ignore[no-any-return]

@@ -1,13 +1,16 @@
 """LEADS_TO is EASE with its largest weights alone."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from graph.interactions import Interactions
 from graph.snapshot import Snapshot
+from graph.vocabulary import Vocabulary
 from models.baselines.ease import EASE
-from models.leads_to import CLOSE, LeadsTo, Linear
+from models.leads_to import CLOSE, NEXT, LeadsTo, Linear
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_what_cannot_be_kept_or_forgotten_is_refused(events) -> None:
         LeadsTo.fit(events, keep=0)
     with pytest.raises(ValueError, match="decay is 0"):
         LeadsTo.empty(3).with_query(0, 1)
-    with pytest.raises(ValueError, match=r"ridge is 0\.5 and closeness 0"):
+    with pytest.raises(ValueError, match=r"ridge is 0\.5, closeness 0\.0 and following 0\.0"):
         Linear(ridge=0.5)
 
 
@@ -85,7 +88,63 @@ def test_closeness_adds_pairs_by_the_steps_between_worked_densely(events) -> Non
     assert not np.allclose(found, LeadsTo.fit(events, Linear(20), keep=len(events.items)).weights.toarray(), atol=0.01)
 
 
-def test_closeness_of_too_many_items_is_refused_before_memory_is_taken(events, monkeypatch) -> None:
-    monkeypatch.setattr("models.leads_to.CLOSE_UP_TO", 10)
-    with pytest.raises(ValueError, match="items: at most 10 are solved so"):
-        LeadsTo.fit(events, CLOSE)
+def test_following_asks_for_the_next_event_given_the_faded_ones_before_it_worked_densely(events) -> None:
+    size, share, ridge = len(events.items), 0.7, 20
+    gram, asked = np.zeros((size, size)), np.zeros((size, size))
+    for user in range(len(events.users)):
+        mine = slice(events.offsets[user], events.offsets[user + 1])
+        items = events.item[mine][events.weight[mine] > 0]
+        everything = np.bincount(items, minlength=size).clip(max=1)
+        gram += (1 - share) * np.outer(everything, everything)
+        asked += (1 - share) * np.outer(everything, everything)
+        before = np.zeros(size)
+        for item, after in pairwise(items):
+            before = 0.7 * before
+            before[item] += 1
+            gram += share * np.outer(before, before)
+            asked[:, after] += share * before
+    inverted = np.linalg.inv(gram + ridge * np.eye(size))
+    expected = inverted @ asked
+    expected -= inverted * (expected.diagonal() / inverted.diagonal())
+    found = LeadsTo.fit(events, Linear(ridge, following=share), keep=size).weights.toarray()
+    # What has faded to a thousandth is left out.
+    assert found == pytest.approx(expected, abs=2e-4)
+    assert not found.diagonal().any()
+    assert np.abs(found - found.T).max() > 0.01
+
+
+def test_where_order_decides_following_ranks_what_comes_next_first() -> None:
+    """Everybody walks round ten items, from somewhere: what comes next is certain, and counts alone cannot tell it."""
+    steps = [[(start + step) % 10 for step in range(6)] for start in range(10)] * 5
+    flat = np.array(steps).ravel()
+    walks = Interactions(
+        user=np.repeat(np.arange(len(steps)), 6),
+        item=flat,
+        type=np.zeros(len(flat), np.int64),
+        at=np.tile(np.arange(6), len(steps)),
+        value=np.full(len(flat), np.nan, np.float32),
+        weight=np.ones(len(flat), np.float32),
+        users=Vocabulary(f"user:{number}" for number in range(len(steps))),
+        items=Vocabulary(f"item:{number}" for number in range(10)),
+        event_types=("PURCHASED",),
+        platforms=("shop",),
+        item_platform=np.zeros(10, np.int64),
+    )
+    people = np.arange(10)
+    hits = {
+        linear: int(
+            (
+                LeadsTo.fit(walks, linear).with_query(0.6, 1).score(walks.histories(people)).argmax(axis=1)
+                == (people + 6) % 10
+            ).sum()
+        )
+        for linear in (Linear(1), Linear(1, following=0.7))
+    }
+    assert hits[Linear(1, following=0.7)] == 10 > hits[Linear(1)]
+
+
+@pytest.mark.parametrize("linear", [CLOSE, NEXT])
+def test_order_among_too_many_items_is_refused_before_memory_is_taken(events, monkeypatch, linear: Linear) -> None:
+    monkeypatch.setattr("models.leads_to.DENSE_UP_TO", 10)
+    with pytest.raises(ValueError, match="order can count for at most 10"):
+        LeadsTo.fit(events, linear)
