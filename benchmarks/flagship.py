@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.quality import SAMPLE, SPLIT_SEEDS, prepare
+from benchmarks.quality import AMAZON, SAMPLE, SPLIT_SEEDS, prepare
 from graph.errors import IsthmusError
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
@@ -73,14 +73,15 @@ def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
         print(f"| {name} | {_spread(recall)} | {_spread(ndcg)} | {max(seconds):.0f} |", flush=True)
 
 
-def food_kitchen(snapshot: Snapshot, var: Path, seeds: int) -> None:
-    """Leave-one-out over both platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
-    sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in ("food", "kitchen")]
+def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
+    """Leave-one-out over all platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
+    platforms = snapshot.interactions().platforms
+    sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in platforms]
     print(
-        f"\n## food-kitchen, HR@10/NDCG@10, {seeds} seed(s)\n"
+        f"\n## {'-'.join(platforms)}, HR@10/NDCG@10, {seeds} seed(s)\n"
         f"\n| model | {' | '.join(sides)} | warm full | cold full | train s |"
     )
-    print(f"|{'---|' * 8}")
+    print(f"|{'---|' * (len(sides) + 4)}")
     rows: dict[str, list[list[tuple[float, float]]]] = {}
     seconds: dict[str, list[float]] = {}
     for seed in range(seeds):
@@ -90,22 +91,32 @@ def food_kitchen(snapshot: Snapshot, var: Path, seeds: int) -> None:
         for name, scorer in (*parts(model.flagship), ("isthmus, refitted", refitted(snapshot, run, model, past))):
             rows.setdefault(name, []).append(_joint(scorer, past, split.test, split.train, seed))
             seconds.setdefault(name, []).append(took if name == "isthmus" else 0.0)
-        alone = []
-        for platform in past.platforms:
-            model, _, took = trained(snapshot, var, LoopConfig(seed=seed, only_platform=platform))
-            number = past.platforms.index(platform)
-            told, targets = (part.where(part.platform == number) for part in (past, split.test))
-            reports = [
-                evaluate(model.flagship, Task("sampled", told, targets, sampled=SAMPLE, ks=(10,), seed=seed)),
-                evaluate(model.flagship, Task("full", told, targets, ks=(10,))),
-            ]
-            alone.append([(report.value("hr@10"), report.value("ndcg@10")) for report in reports])
+        if len(platforms) > 1:
+            figures, took = _alone(snapshot, var, seed, past, split.test)
+            rows.setdefault("isthmus, alone", []).append(figures)
             seconds.setdefault("isthmus, alone", []).append(took)
-        rows.setdefault("isthmus, alone", []).append([alone[0][0], alone[1][0], alone[0][1], alone[1][1]])
     for name, runs in rows.items():
         cells = [_pair(values) for values in zip(*runs, strict=True)]
         longest = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
-        print(f"| {name} | {' | '.join(cells + [''] * (6 - len(cells)))} | {longest} |", flush=True)
+        print(f"| {name} | {' | '.join(cells + [''] * (len(sides) + 2 - len(cells)))} | {longest} |", flush=True)
+
+
+def _alone(
+    snapshot: Snapshot, var: Path, seed: int, past: Interactions, test: Interactions
+) -> tuple[list[tuple[float, float]], float]:
+    """Each platform by itself: figures against sampled items, then in full, and the longest training's seconds."""
+    sampled: list[tuple[float, float]] = []
+    full: list[tuple[float, float]] = []
+    seconds = []
+    for number, platform in enumerate(past.platforms):
+        model, _, took = trained(snapshot, var, LoopConfig(seed=seed, only_platform=platform))
+        told, targets = (part.where(part.platform == number) for part in (past, test))
+        against = Task("sampled", told, targets, sampled=SAMPLE, ks=(10,), seed=seed)
+        for found, task in ((sampled, against), (full, Task("full", told, targets, ks=(10,)))):
+            report = evaluate(model.flagship, task)
+            found.append((report.value("hr@10"), report.value("ndcg@10")))
+        seconds.append(took)
+    return sampled + full, max(seconds)
 
 
 def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions) -> Flagship:
@@ -131,7 +142,12 @@ def _joint(
     cohorts = [f"platform:{platform}" for platform in past.platforms]
     asked: list[tuple[Report, str]] = [(report, cohort) for report in (sampled, full) for cohort in cohorts]
     asked += [(full, "warm items"), (full, "cold items")]
-    return [(report.value("hr@10", cohort), report.value("ndcg@10", cohort)) for report, cohort in asked]
+    told = {row.cohort for row in full.rows}
+    nothing = float("nan")
+    return [
+        (report.value("hr@10", cohort), report.value("ndcg@10", cohort)) if cohort in told else (nothing, nothing)
+        for report, cohort in asked
+    ]
 
 
 def _pair(values: Sequence[tuple[float, float]]) -> str:
@@ -145,7 +161,7 @@ def _spread(values: Sequence[float]) -> str:
 
 BENCHES: Final[Mapping[str, Callable[[Snapshot, Path, int], None]]] = {
     "movielens-100k": movielens,
-    "food-kitchen": food_kitchen,
+    **dict.fromkeys(AMAZON, next_event),
 }
 
 
@@ -154,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
     parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="runs behind every figure")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds food-kitchen")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
     parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
     arguments = parser.parse_args()
     try:

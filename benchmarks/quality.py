@@ -76,12 +76,13 @@ def movielens(snapshot: Snapshot) -> None:
         print(f"| {name} | {_spread(recall)} | {_spread(ndcg)} | {max(fit):.1f} | {max(score):.1f} | {tried} |")
 
 
-def food_kitchen(snapshot: Snapshot) -> None:
-    """Leave-one-out over both platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
+def next_event(snapshot: Snapshot) -> None:
+    """Leave-one-out over all platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
     interactions = snapshot.interactions()
     split = leave_one_out(interactions)
     past = join(split.train, split.validation)
-    print(f"\n## food-kitchen: {len(interactions):,} events, {len(split.test):,} people, {len(past.items):,} items")
+    name = "-".join(interactions.platforms)
+    print(f"\n## {name}: {len(interactions):,} events, {len(split.test):,} people, {len(past.items):,} items")
     print("\nHR@10/NDCG@10; sampled: against 999 items, seeds", SAMPLE_SEEDS)
     sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in interactions.platforms]
     sides += ["warm full", "cold full"]
@@ -91,8 +92,11 @@ def food_kitchen(snapshot: Snapshot) -> None:
         tuned = tune(family, Material(split.train, validation, "ndcg@10"))
         settings, fitted = tuned.settings, tuned.fitted
         _print_row(family.name, _joint(fitted.model, split, past, split.train), fitted.seconds, settings)
-        alone = [_alone(family, settings, split, past, number) for number in range(len(past.platforms))]
-        _print_row(f"{family.name}, alone", [*(a[0] for a in alone), *(a[1] for a in alone), "", ""], None, settings)
+        if len(past.platforms) > 1:
+            alone = [_alone(family, settings, split, past, number) for number in range(len(past.platforms))]
+            _print_row(
+                f"{family.name}, alone", [*(a[0] for a in alone), *(a[1] for a in alone), "", ""], None, settings
+            )
         again = family.fitted(Material(past, validation), settings)
         _print_row(f"{family.name}, refitted", _joint(again.model, split, past, past), again.seconds, settings)
 
@@ -159,23 +163,37 @@ def prepare(name: str, data: Path, var: Path) -> Snapshot:
     """The snapshot of a data set."""
     if name == "movielens-100k":
         return snapshot_of([name], fetch(var / "sources" / name, lambda text: print(text, file=sys.stderr)), var / name)
-    if not (data / name).is_dir():
+    folder, mappings, original = AMAZON[name]
+    if not (data / folder).is_dir():
         raise IsthmusError(
-            f"{data / name} is not there: food-kitchen is the Grocery and Kitchen parts of the Amazon review crawl of "
-            "2014 (McAuley et al.) as ABXI (WWW 2025) prepared them; bring them into the form of ingest/mappings/"
-            "food.yaml and kitchen.yaml and name their parent with --data, or give --only movielens-100k"
+            f"{data / folder} is not there: it holds {original}; bring them into the form that ingest/mappings/"
+            f"{mappings[0]}.yaml reads and name their parent with --data, or give --only movielens-100k"
         )
-    return snapshot_of(["food", "kitchen"], data / name, var / name)
+    return snapshot_of(mappings, data / folder, var / name)
 
 
-BENCHES: Final[Mapping[str, Callable[[Snapshot], None]]] = {"movielens-100k": movielens, "food-kitchen": food_kitchen}
+_CRAWL: Final = "the Amazon review crawl of 2014 (McAuley et al.)"
+_FIVE_CORE: Final = f"the 5-core parts of {_CRAWL} as S3-Rec (CIKM 2020) and TIGER (NeurIPS 2023) use them"
+AMAZON: Final[Mapping[str, tuple[str, Sequence[str], str]]] = {
+    "food-kitchen": (
+        "food-kitchen",
+        ["food", "kitchen"],
+        f"the Grocery and Kitchen parts of {_CRAWL} as ABXI (WWW 2025) prepared them",
+    ),
+    **{name: ("beauty-sports-toys", [name], _FIVE_CORE) for name in ("beauty", "sports", "toys")},
+}
+"""Name -> folder below --data, mappings, and what that folder holds; none of it may be redistributed."""
+BENCHES: Final[Mapping[str, Callable[[Snapshot], None]]] = {
+    "movielens-100k": movielens,
+    **dict.fromkeys(AMAZON, next_event),
+}
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds food-kitchen")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
     parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and snapshots are kept")
     arguments = parser.parse_args()
     try:
