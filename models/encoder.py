@@ -1,12 +1,13 @@
 """The flagship's network: items from text, id and the graph around them; a person from what they did.
 
-    item    z(i) = x(i) + sum over relations r of w_r (P_r x)(i)          x(i) = text map + id vector
+    item    z(i) = length * unit(x(i) + sum over relations r of w_r (P_r x)(i))          x(i) = text map + id vector
     person  q(p) = (I + A_p) y + c_p          y: a weighted sum of linear images of the z of the person's events
     score   q(platform of i) · z(i) + b(i)
 
 The weights inside y come from a causal transformer over the events, so they know order, recency, event type and
-platform; what is weighted is linear in the z of each event, and z is linear in the x along each relation. That makes
-every score an exact sum over (event, relation) pairs, which is what `models.explain` shows.
+platform; what is weighted is linear in the z of each event, and z is, up to its length, linear in the x along each
+relation. That makes every score an exact sum over (event, relation) pairs, which is what `models.explain` shows. All z
+have one length: how often an item is wanted is for b(i) to say, its direction says to whom.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ Relations = Mapping[str, Sequence[Adjacency]]
 """Name of a relation -> the hops that lead from items back to items."""
 
 NUM_GAPS = 20
+SHORT = 1.0
+"""Length of an item's vector before scaling below which it stays shorter than others: little is known of the item."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class ItemEncoder(nn.Module):
         self.text = nn.Linear(text_dim, config.dim, bias=False)
         nn.init.normal_(self.text.weight, std=0.02)
         self.relation_weight = nn.Parameter(torch.zeros(len(self.relations)))
+        self.length = nn.Parameter(torch.tensor(1.5))
 
     def forward(self, text: Tensor, warm: Tensor, graph: Relations) -> Tensor:
         """[N, D] vectors z, from text [N, T] and warm [N], 1 where the id vector has been trained and 0 elsewhere."""
@@ -126,13 +130,19 @@ class ItemEncoder(nn.Module):
         z = x
         for weight, name in zip(self.relation_weight, self.relations, strict=True):
             z = z + weight * path_adjacency(graph[name], x)
-        return z
+        return z * self._scale(z)
 
     def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
         """The summands of `forward`: "own" and one [N, D] for each relation."""
         x = self._own(text, warm)
         weights = zip(self.relation_weight, self.relations, strict=True)
-        return {"own": x} | {name: weight * path_adjacency(graph[name], x) for weight, name in weights}
+        parts = {"own": x} | {name: weight * path_adjacency(graph[name], x) for weight, name in weights}
+        scale = self._scale(torch.stack(list(parts.values())).sum(dim=0))
+        return {name: part * scale for name, part in parts.items()}
+
+    def _scale(self, z: Tensor) -> Tensor:
+        """[N, 1] what brings z to its length; next to nothing stays short, or its gradient would drown all others'."""
+        return self.length * torch.rsqrt(z.square().sum(dim=-1, keepdim=True) + SHORT**2)
 
     def _own(self, text: Tensor, warm: Tensor) -> Tensor:
         keep = warm

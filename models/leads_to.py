@@ -3,9 +3,11 @@
     minimise  (1 - f) |X - X B|^2 + f |T - S B|^2 + lambda |B|^2,  the diagonal of B being 0
 
 X: what people wanted; a line of S: what a person had wanted until some event, faded by age; of T: what came next.
-With f = 0 this is EASE (Steck, WWW 2019), with f > 0 order counts (SLIST: Choi et al., WWW 2021). In closed form
+With f = 0 this is EASE (Steck, WWW 2019), with f > 0 order counts (SLIST: Choi et al., WWW 2021); rho |B - E|^2 more
+draws B to E, the weights by which an item's text follows from others' (L3AE: Moon et al., CIKM 2025). In closed form
 
-    P = ((1 - f) X'X + f S'S + lambda I)^-1,  C = (1 - f) X'X + f S'T,  B = P C - P diag(diag(P C) / diag(P))
+    P = ((1 - f) X'X + f S'S + (lambda + rho) I)^-1
+    C = (1 - f) X'X + f S'T + rho E,  B = P C - P diag(diag(P C) / diag(P))
 """
 
 from collections.abc import Callable
@@ -47,18 +49,24 @@ class Linear:
     following: float = 0.0
     """Share of the fit that asks for every event given the faded ones before it, in [0, 1); the rest asks for every
     event given all others, as EASE does."""
+    text: float = 0.0
+    """rho, how much what the texts say counts beside what people did, where events follow each other."""
 
     def __post_init__(self) -> None:
-        if self.ridge < 1 or self.closeness < 0 or not 0 <= self.following < 1:
+        if self.ridge < 1 or min(self.closeness, self.text) < 0 or not 0 <= self.following < 1:
             raise ValueError(
-                f"ridge is {self.ridge}, closeness {self.closeness} and following {self.following}: give a ridge of at "
-                "least 1, such as 300, a closeness of at least 0 and a share below 1"
+                f"ridge is {self.ridge}, closeness {self.closeness}, following {self.following} and text {self.text}: "
+                "give a ridge of at least 1, such as 300, a closeness and text of at least 0 and a share below 1"
+            )
+        if self.text and not self.following:
+            raise ValueError(
+                "text counts where events follow each other: give following a share, such as 0.7, or no text"
             )
 
 
 PLAIN: Final = Linear()
 CLOSE: Final = Linear(ridge=500.0, closeness=2.0)
-NEXT: Final = Linear(ridge=100.0, following=0.7)
+NEXT: Final = Linear(ridge=100.0, following=0.7, text=100.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +82,25 @@ class LeadsTo:
     name: str = "leads_to"
 
     @classmethod
-    def fit(cls, interactions: Interactions, linear: Linear = PLAIN, *, keep: int | None = None) -> Self:
-        """Solve EASE and keep the largest weights of each line, by absolute value; untouched items have none.
+    def fit(
+        cls,
+        interactions: Interactions,
+        linear: Linear = PLAIN,
+        text: NDArray[np.float32] | None = None,
+        *,
+        keep: int | None = None,
+    ) -> Self:
+        """Solve and keep the largest weights of each line, by absolute value; untouched items have none.
 
         Args:
+            text: [N, T] text vectors, 0 for items without any; None says nothing about any item.
             keep: weights a line; None keeps as many as make WEIGHTS in all.
         """
         num_items = len(interactions.items)
         keep = max(1, WEIGHTS // max(num_items, 1)) if keep is None else keep
         if keep < 1:
             raise ValueError(f"keep is {keep}: give at least 1 weight a line, such as 200")
-        weights_of = _solve(interactions, linear)
+        weights_of = _solve(interactions, linear, text)
         touched = np.unique(positive_matrix(interactions).indices).astype(np.int64)
         lines, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         values = [np.zeros(0, np.float32)]
@@ -117,7 +133,9 @@ class LeadsTo:
         return np.asarray((query @ self.weights).toarray() * np.float32(self.scale), dtype=np.float32)
 
 
-def _solve(interactions: Interactions, linear: Linear) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+def _solve(
+    interactions: Interactions, linear: Linear, text: NDArray[np.float32] | None
+) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
     """Rows of touched items -> [len(rows), N] weights; what is on the diagonal is left to the caller."""
     if not (linear.closeness or linear.following):
         return EASE.fit(interactions, ridge=linear.ridge).weights
@@ -141,15 +159,47 @@ def _solve(interactions: Interactions, linear: Linear) -> Callable[[NDArray[np.i
     before, after = _followed(wanted.user, place, size)
     share = np.float32(linear.following)
     asked = csr_array((1 - share) * gram + share * (before.T @ after))
-    solved = inverse(((1 - share) * gram + share * (before.T @ before)).toarray(), linear.ridge)
+    solved = inverse(
+        ((1 - share) * gram + share * (before.T @ before)).toarray(),
+        linear.ridge + (0.0 if text is None else linear.text),
+    )
     line = np.repeat(np.arange(size), np.diff(asked.indptr))
-    own = np.bincount(asked.indices, asked.data * solved[asked.indices, line], size) / solved.diagonal()
+    own = np.bincount(asked.indices, asked.data * solved[asked.indices, line], size).astype(np.float32)
+    said = _text_weights(text[touched] if text is not None and linear.text else np.zeros((size, 1), np.float32))
+    left, right = np.float32(linear.text) * (solved @ said.left), said.right
+    own += np.einsum("nt,nt->n", left, right)
+    factor = own / solved.diagonal()  # what `said` has on its diagonal drops out here
 
     def rows_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        lines = solved[np.searchsorted(touched, rows)]
-        return _spread(lines @ asked - lines * own.astype(np.float32), touched, num_items)
+        lines = np.searchsorted(touched, rows)
+        block = solved[lines]
+        weights = np.asarray(block @ asked + left[lines] @ right.T - block * factor, dtype=np.float32)
+        return _spread(weights, touched, num_items)
 
     return rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class _TextWeights:
+    """E = left right' off the diagonal."""
+
+    left: NDArray[np.float32]
+    """[N, T]"""
+    right: NDArray[np.float32]
+    """[N, T]"""
+
+
+def _text_weights(text: NDArray[np.float32]) -> _TextWeights:
+    """EASE with the directions of the text space in the place of people: G_ij / (1 - G_jj), G = F (F'F + r I)^-1 F'.
+
+    F: the texts, each of length 1. r is a third of what F'F is on average along a direction of whitened texts.
+    """
+    lengths = np.linalg.norm(text, axis=1, keepdims=True)
+    units = np.divide(text, lengths, out=np.zeros_like(text), where=lengths > 0)
+    ridge = max(1.0, len(units) / units.shape[1] / 3)
+    left = units @ np.linalg.inv(units.T @ units + ridge * np.eye(units.shape[1], dtype=np.float32))
+    diagonal = np.einsum("nt,nt->n", left, units)
+    return _TextWeights(left, units / (1 - diagonal)[:, None])
 
 
 def _spread(lines: NDArray[np.float32], columns: NDArray[np.int64], num_items: int) -> NDArray[np.float32]:

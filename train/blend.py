@@ -38,11 +38,12 @@ class Blend:
     """The best of the sparse part alone."""
 
 
-def choose_blend(flagship: Flagship, split: Split, seed: int) -> tuple[Blend, LeadsTo]:
+def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
     """Fit the sparse part on the training part in each way, and try every decay and share on a sample of people.
 
     Args:
         flagship: its own sparse part is not looked at.
+        text: [N, T] text vectors of the items, 0 for those without any.
     Returns: the choice, and the sparse part that it says.
     """
     num_items = len(split.train.items)
@@ -61,7 +62,7 @@ def choose_blend(flagship: Flagship, split: Split, seed: int) -> tuple[Blend, Le
     best_part = LeadsTo.empty(num_items)
     by_order = NEXT if flagship.history.ordered else CLOSE
     for linear in (PLAIN, by_order) if num_items <= DENSE_UP_TO else (PLAIN,):
-        leads_to = LeadsTo.fit(split.train, linear)
+        leads_to = LeadsTo.fit(split.train, linear, text)
         for decay in DECAYS:
             sparse = leads_to.with_query(decay, 1.0).score(histories)
             best = replace(best, sparse_value=max(best.sparse_value, value(sparse)))

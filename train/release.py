@@ -34,7 +34,7 @@ def assemble(inputs: Inputs, config: LoopConfig, checkpoint: Path) -> Trained:
     prepared = prepare(inputs, config)
     encoder = best_encoder(checkpoint, prepared, config)
     dense = Flagship.from_encoder(encoder, prepared.items.graph, LeadsTo.empty(len(prepared.split.train.items)))
-    blend, leads_to = choose_blend(dense, prepared.split, config.seed)
+    blend, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), config.seed)
     return Trained(replace(dense, leads_to=leads_to), prepared, blend)
 
 
@@ -56,7 +56,7 @@ def release(
     items = item_side(snapshot, events, inputs.vectors)
     encoder = best_encoder(result.checkpoint, trained.prepared, config)
     blend = trained.blend
-    leads_to = LeadsTo.fit(events, blend.linear).with_query(blend.decay, blend.scale)
+    leads_to = LeadsTo.fit(events, blend.linear, items.text.numpy()).with_query(blend.decay, blend.scale)
     graph = {name: items.graph[name] for name in trained.prepared.items.graph}
     flagship = Flagship.from_encoder(encoder, graph, leads_to)
     catalogue = Catalogue(

@@ -68,7 +68,7 @@ def test_what_cannot_be_kept_or_forgotten_is_refused(events) -> None:
         LeadsTo.fit(events, keep=0)
     with pytest.raises(ValueError, match="decay is 0"):
         LeadsTo.empty(3).with_query(0, 1)
-    with pytest.raises(ValueError, match=r"ridge is 0\.5, closeness 0\.0 and following 0\.0"):
+    with pytest.raises(ValueError, match=r"ridge is 0\.5, closeness 0\.0, following 0\.0 and text 0\.0"):
         Linear(ridge=0.5)
 
 
@@ -111,6 +111,52 @@ def test_following_asks_for_the_next_event_given_the_faded_ones_before_it_worked
     assert found == pytest.approx(expected, abs=2e-4)
     assert not found.diagonal().any()
     assert np.abs(found - found.T).max() > 0.01
+
+
+def test_texts_draw_the_weights_to_what_they_say_worked_densely(events) -> None:
+    size, linear = len(events.items), Linear(20, following=0.7, text=30)
+    text = np.random.default_rng(0).standard_normal((size, 5)).astype(np.float32)
+    text[3] = 0
+    units = text / np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-9)
+    touched = np.unique(events.item[events.weight > 0])
+    units = units[touched]
+    along = units @ np.linalg.inv(units.T @ units + max(1, len(units) / 5 / 3) * np.eye(5)) @ units.T
+    said = along / (1 - along.diagonal())
+    np.fill_diagonal(said, 0)
+    without = LeadsTo.fit(events, Linear(50, following=0.7), keep=size).weights.toarray()[np.ix_(touched, touched)]
+    found = LeadsTo.fit(events, linear, text, keep=size).weights.toarray()[np.ix_(touched, touched)]
+    # P is the same where the ridge is as much higher; what keeps the diagonal at 0 is all that else differs.
+    counts, size = _normal_equations(events, 0.7, touched), len(touched)
+    inverted = np.linalg.inv(counts + 50 * np.eye(size))
+    drawn = 30 * inverted @ said
+    expected = without + drawn - inverted * (drawn.diagonal() / inverted.diagonal())
+    assert found == pytest.approx(expected, abs=4e-4)
+    assert np.abs(found - without).max() > 0.01
+
+
+def _normal_equations(events, share: float, touched) -> np.ndarray:
+    size = len(events.items)
+    gram = np.zeros((size, size))
+    for user in range(len(events.users)):
+        mine = slice(events.offsets[user], events.offsets[user + 1])
+        items = events.item[mine][events.weight[mine] > 0]
+        everything = np.bincount(items, minlength=size).clip(max=1)
+        gram += (1 - share) * np.outer(everything, everything)
+        before = np.zeros(size)
+        for item in items[:-1]:
+            before = 0.7 * before
+            before[item] += 1
+            gram += share * np.outer(before, before)
+    return gram[np.ix_(touched, touched)]
+
+
+def test_without_any_text_the_texts_say_nothing(events) -> None:
+    silent = np.zeros((len(events.items), 4), np.float32)
+    drawn = LeadsTo.fit(events, Linear(20, following=0.7, text=30), silent).weights.toarray()
+    # B is drawn to 0 then, which is what a ridge does.
+    assert drawn == pytest.approx(LeadsTo.fit(events, Linear(50, following=0.7)).weights.toarray(), abs=1e-5)
+    with pytest.raises(ValueError, match="give following a share"):
+        Linear(20, text=30)
 
 
 def test_where_order_decides_following_ranks_what_comes_next_first() -> None:

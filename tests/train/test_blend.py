@@ -25,7 +25,7 @@ def dense(planted_run: PlantedRun, prepared: Prepared) -> Flagship:
 
 
 def test_what_is_chosen_brings_what_it_says_it_brings(dense: Flagship, prepared: Prepared) -> None:
-    blend, leads_to = choose_blend(dense, prepared.split, seed=0)
+    blend, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed=0)
     task = validation_task(prepared.split)
     blended = replace(dense, leads_to=leads_to)
     assert evaluate(blended, task).value(METRIC) == pytest.approx(blend.value, abs=0.01)
@@ -34,13 +34,13 @@ def test_what_is_chosen_brings_what_it_says_it_brings(dense: Flagship, prepared:
 
 
 def test_it_is_at_least_nearly_as_good_as_the_better_part_alone(dense: Flagship, prepared: Prepared) -> None:
-    blend, _ = choose_blend(dense, prepared.split, seed=0)
+    blend, _ = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed=0)
     assert blend.value > max(blend.dense_value, blend.sparse_value) - 0.03
 
 
 def test_a_sparse_part_that_says_nothing_is_worth_nothing(dense: Flagship, prepared: Prepared, monkeypatch) -> None:
-    monkeypatch.setattr(LeadsTo, "fit", lambda events, linear: LeadsTo.empty(len(events.items)))
-    blend, _ = choose_blend(dense, prepared.split, seed=0)
+    monkeypatch.setattr(LeadsTo, "fit", lambda events, linear, text: LeadsTo.empty(len(events.items)))
+    blend, _ = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed=0)
     assert blend.value == blend.dense_value
     assert blend.scale == 0
 
@@ -48,11 +48,17 @@ def test_a_sparse_part_that_says_nothing_is_worth_nothing(dense: Flagship, prepa
 def test_test_events_do_not_take_part(dense: Flagship, prepared: Prepared) -> None:
     split = prepared.split
     other = replace(split, test=replace(split.test, item=(split.test.item + 11) % len(split.test.items)))
-    assert choose_blend(dense, other, seed=0)[0] == choose_blend(dense, split, seed=0)[0]
+    assert (
+        choose_blend(dense, other, prepared.items.text.numpy(), seed=0)[0]
+        == choose_blend(dense, split, prepared.items.text.numpy(), seed=0)[0]
+    )
 
 
 def test_validation_events_decide(dense: Flagship, prepared: Prepared) -> None:
     split = prepared.split
     random = np.random.default_rng(0).integers(0, len(split.train.items), len(split.validation))
     other = replace(split, validation=replace(split.validation, item=random))
-    assert choose_blend(dense, other, seed=0)[0].value != choose_blend(dense, split, seed=0)[0].value
+    assert (
+        choose_blend(dense, other, prepared.items.text.numpy(), seed=0)[0].value
+        != choose_blend(dense, split, prepared.items.text.numpy(), seed=0)[0].value
+    )

@@ -52,10 +52,10 @@ def test_the_released_sparse_part_knows_all_events_and_the_evaluated_one_trainin
     everything = planted_snapshot.interactions()
     released = Bundle.open(planted_bundle).flagship.leads_to.weights.toarray()
     trained = assemble(planted_run.inputs, planted_run.config, planted_run.result.checkpoint)
-    linear = trained.blend.linear
-    assert released == pytest.approx(LeadsTo.fit(everything, linear).weights.toarray(), abs=1e-6)
+    linear, text = trained.blend.linear, trained.prepared.items.text.numpy()
+    assert released == pytest.approx(LeadsTo.fit(everything, linear, text).weights.toarray(), abs=1e-6)
     evaluated = trained.flagship.leads_to.weights.toarray()
-    training = LeadsTo.fit(trained.prepared.split.train, linear).weights.toarray()
+    training = LeadsTo.fit(trained.prepared.split.train, linear, text).weights.toarray()
     assert evaluated == pytest.approx(training, abs=1e-6)
     assert not np.allclose(evaluated, released)
 
