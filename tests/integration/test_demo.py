@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from graph.snapshot import read_snapshot
 from graph.store import open_store
+from models.bundle import Bundle
+from models.explain import explain
 from serve.security import free_port
 
 ISTHMUS = Path(sys.executable).with_name("isthmus")
@@ -56,3 +60,20 @@ def test_the_demo_walks_the_whole_road_and_a_second_time_reuses_it(tmp_path):
     assert "no text has changed" in second
     assert sorted((tmp_path / "demo" / "bundles").iterdir()) == bundles
     assert _answers(second) == answers
+    _what_it_says_is_why(tmp_path / "demo", bundles[-1])
+
+
+def _what_it_says_is_why(var: Path, path: Path) -> None:
+    """Real people: paths add up to the score, and without the event of the largest one the score is lower."""
+    flagship = Bundle.open(path).flagship
+    events = read_snapshot(next((var / "snapshots").glob("*/manifest.json")).parent).interactions()
+    lower = []
+    for user in range(0, 940, 47):
+        history = events.histories(np.array([user]))
+        scores = flagship.score(history)[0]
+        best = np.argsort(-scores)[:5]
+        for row, explanation in zip(best, explain(flagship, history, best), strict=True):
+            assert explanation.score == pytest.approx(float(scores[row]), abs=1e-4)
+            without = history.where(np.arange(len(history.item)) != explanation.paths[0].event)
+            lower.append(flagship.score(without)[0][row] < scores[row])
+    assert np.mean(lower) > 0.85
