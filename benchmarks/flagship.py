@@ -123,10 +123,10 @@ def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions)
     """The trained weights over the graph and with the sparse part of more events, as `train.release` does it."""
     encoder = best_encoder(_checkpoint(run), model.prepared, run.config)
     items = item_side(snapshot, events, run.inputs.vectors)
-    leads_to = LeadsTo.fit(events, model.blend.linear, items.text.numpy()).with_query(
-        model.blend.decay, model.blend.scale
-    )
-    return Flagship.from_encoder(encoder, {name: items.graph[name] for name in encoder.items.relations}, leads_to)
+    leads_to = LeadsTo.fit(events, model.blend.linear, items.text.numpy())
+    graph = {name: items.graph[name] for name in encoder.items.relations}
+    dense = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(events.items)))
+    return model.blend.applied(dense, leads_to, model.prepared.items.warm.numpy())
 
 
 def _checkpoint(run: Run) -> Path:

@@ -34,7 +34,7 @@ SHORT = 1.0
 class EncoderConfig:
     """The shape of the network."""
 
-    dim: int = 64
+    dim: int = 128
     """Width of every vector."""
     blocks: int = 1
     """Transformer blocks that compute the weights of events."""
@@ -42,7 +42,7 @@ class EncoderConfig:
     """Attention heads; divides dim."""
     max_history: int = 50
     """Newest events of a person that are looked at."""
-    dropout: float = 0.3
+    dropout: float = 0.2
     """Share of activations dropped in training."""
     id_dropout: float = 0.5
     """Share of items whose id vector is hidden in a training step, so that text and graph learn to carry them."""

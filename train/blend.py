@@ -1,6 +1,6 @@
 """The blend: what the sparse part is worth beside the dense part, chosen on validation events alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +18,7 @@ DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7, 0.6)
 """What an event may lose for each later one."""
 SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Spread of the sparse scores over the spread of the dense ones."""
+_LIST: Final = 10
 _CELLS: Final = 30_000_000
 """Scores kept in memory at once decide how many people the choice looks at, at most a thousand."""
 
@@ -36,6 +37,19 @@ class Blend:
     """The same without it."""
     sparse_value: float
     """The best of the sparse part alone."""
+    cold: tuple[float, ...] = ()
+    """What the score of an item without events in training gets more, for each platform: as much as brings such items
+    into lists of ten as often as people wanted one on validation."""
+
+    def applied(self, flagship: Flagship, leads_to: LeadsTo, warm: NDArray[np.float32]) -> Flagship:
+        """The flagship with a sparse part that was fitted as `linear` says.
+
+        Args:
+            warm: [N] 0 where an item had no event in training.
+        """
+        shift = np.asarray(self.cold, dtype=np.float32)[flagship.item_platform]
+        bias = flagship.bias + np.where(warm > 0, np.float32(0), shift)
+        return replace(flagship, leads_to=leads_to.with_query(self.decay, self.scale), bias=bias)
 
 
 def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
@@ -72,7 +86,37 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
                 if found > best.value:
                     best = replace(best, decay=decay, scale=share * unit, linear=linear, value=found)
                     best_part = leads_to
-    return best, best_part.with_query(best.decay, best.scale)
+    best_part = best_part.with_query(best.decay, best.scale)
+    cold = tuple(_cold_shifts(dense + best_part.score(histories), histories, task, split))
+    return replace(best, cold=cold), best_part
+
+
+def _cold_shifts(scores: NDArray[np.float32], histories: Histories, task: Task, split: Split) -> Iterator[float]:
+    """For each platform what its cold items' scores need; 0 where nobody wanted one on validation.
+
+    The j-th best cold item of a person enters their list of ten as soon as it beats the (11 - j)-th best warm one. So
+    the shift is a quantile of these differences, at the share of cold items in what people wanted.
+    """
+    cold = np.bincount(split.train.item, minlength=scores.shape[1]) == 0
+    scores[np.repeat(np.arange(len(histories)), np.diff(histories.offsets)), histories.item] = -np.inf
+    people = np.unique(task.targets.user)
+    for platform in range(len(split.train.platforms)):
+        there = split.train.item_platform == platform
+        wanted = split.validation.item[split.validation.platform == platform]
+        asked = np.isin(people, task.targets.user[task.targets.platform == platform])
+        share = float(cold[wanted].mean()) if len(wanted) else 0.0
+        if not share or not asked.any() or np.count_nonzero(there & ~cold) < _LIST:
+            yield 0.0
+            continue
+        best_cold = _best(scores[np.ix_(asked, there & cold)])
+        best_warm = _best(scores[np.ix_(asked, there & ~cold)])[:, ::-1]
+        needed = np.sort((best_warm[:, : best_cold.shape[1]] - best_cold).ravel())
+        yield float(needed[min(len(needed) - 1, int(share * best_warm.size))])
+
+
+def _best(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[B, at most 10] the highest of each line, highest first."""
+    return -np.sort(-scores, axis=1)[:, :_LIST]
 
 
 @dataclass(frozen=True, eq=False)

@@ -93,7 +93,7 @@ class LoopConfig:
 DENSE_RATINGS: Final = LoopConfig(
     epochs=24,
     batch=32,
-    encoder=EncoderConfig(max_history=100, ordered=False),
+    encoder=EncoderConfig(dim=64, max_history=100, dropout=0.3, ordered=False),
     objective=ObjectiveConfig(negatives=800),
 )
 """For a catalogue of a few thousand items and people with a hundred ratings each, held out at random: the order in

@@ -1,7 +1,7 @@
 """Release: the best weights become a bundle, and what the model learned goes back into the graph."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def assemble(inputs: Inputs, config: LoopConfig, checkpoint: Path) -> Trained:
     encoder = best_encoder(checkpoint, prepared, config)
     dense = Flagship.from_encoder(encoder, prepared.items.graph, LeadsTo.empty(len(prepared.split.train.items)))
     blend, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), config.seed)
-    return Trained(replace(dense, leads_to=leads_to), prepared, blend)
+    return Trained(blend.applied(dense, leads_to, prepared.items.warm.numpy()), prepared, blend)
 
 
 def release(
@@ -56,9 +56,10 @@ def release(
     items = item_side(snapshot, events, inputs.vectors)
     encoder = best_encoder(result.checkpoint, trained.prepared, config)
     blend = trained.blend
-    leads_to = LeadsTo.fit(events, blend.linear, items.text.numpy()).with_query(blend.decay, blend.scale)
+    leads_to = LeadsTo.fit(events, blend.linear, items.text.numpy())
     graph = {name: items.graph[name] for name in trained.prepared.items.graph}
-    flagship = Flagship.from_encoder(encoder, graph, leads_to)
+    dense = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(events.items)))
+    flagship = blend.applied(dense, leads_to, trained.prepared.items.warm.numpy())
     catalogue = Catalogue(
         events.items,
         [events.platforms[number] for number in events.item_platform],

@@ -62,3 +62,32 @@ def test_validation_events_decide(dense: Flagship, prepared: Prepared) -> None:
         choose_blend(dense, other, prepared.items.text.numpy(), seed=0)[0].value
         != choose_blend(dense, split, prepared.items.text.numpy(), seed=0)[0].value
     )
+
+
+def test_cold_items_come_into_lists_as_often_as_people_wanted_them_on_validation(
+    dense: Flagship, prepared: Prepared
+) -> None:
+    split = prepared.split
+    # All items of each platform are cold but the fifteen that were wanted most.
+    counts = np.bincount(split.train.item, minlength=len(split.train.items))
+    warm = np.zeros(len(counts), bool)
+    for platform in range(len(split.train.platforms)):
+        there = np.flatnonzero(split.train.item_platform == platform)
+        warm[there[np.argsort(-counts[there])[:15]]] = True
+    train = split.train.where(warm[split.train.item])
+    wanted = split.validation
+    number = split.train.platforms.index("music")
+    on_it = wanted.platform == number
+    share = float((~warm)[wanted.item[on_it]].mean())
+    assert 0.02 < share < 0.98
+    blend, leads_to = choose_blend(dense, replace(split, train=train), prepared.items.text.numpy(), seed=0)
+    flagship = blend.applied(dense, leads_to, warm.astype(np.float32))
+    people = np.unique(wanted.user[on_it])
+    histories = train.histories(people)
+    scores = flagship.score(histories)
+    scores[np.repeat(np.arange(len(people)), np.diff(histories.offsets)), histories.item] = -np.inf
+    there = np.flatnonzero(split.train.item_platform == number)
+    lists = there[np.argsort(-scores[:, there], axis=1)[:, :10]]
+    assert float((~warm)[lists].mean()) == pytest.approx(share, abs=0.01)
+    before = replace(flagship, bias=dense.bias).score(histories)[:, there]
+    assert float((~warm)[there[np.argsort(-before, axis=1)[:, :10]]].mean()) != pytest.approx(share, abs=0.03)
