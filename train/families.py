@@ -28,6 +28,7 @@ from models.baselines.sasrec import SASRec
 from models.baselines.text_gcn import TextGCN
 from models.baselines.two_tower import TwoTower
 from models.baselines.xsimgcl import XSimGCL
+from models.leads_to import NEXT, LeadsTo, Linear
 from models.scorer import Scorer
 from train.evaluate import Task, evaluate
 from train.loop import DENSE_RATINGS, METRIC, LoopConfig, TrainingError
@@ -135,6 +136,12 @@ class Family:
             yield {**settings, "decay": decay}, replace(fitted, model=replace(model, decay=decay))
 
 
+def _slist(training: Interactions, *, text: NDArray[np.float32], ridge: float, text_weight: float) -> Scorer:
+    """The flagship's sparse part by itself: SLIST, drawn to the texts by so much."""
+    linear = Linear(ridge, following=NEXT.following, text=text_weight)
+    return replace(LeadsTo.fit(training, linear, text), name="slist")
+
+
 def _isthmus(training: Interactions, *, run: Run, told: Told, preset: LoopConfig | None = None) -> Fitted:
     """The flagship, with the blend of its two halves that validation prefers.
 
@@ -165,6 +172,7 @@ _FAMILIES: Final = (
     Family("item-knn", ItemKNN.fit, {"neighbours": (100, 400), "shrinkage": (0.0, 10.0, 50.0)}, DECAYS),
     Family("ease", EASE.fit, {"ridge": (100.0, 300.0, 1000.0)}, DECAYS),
     Family("l3ae", L3AE.fit, {"ridge": (100.0, 300.0, 1000.0), "text_weight": (100.0, 300.0)}, DECAYS, ("text",)),
+    Family("slist", _slist, {"ridge": (30.0, 100.0, 300.0), "text_weight": (0.0, 100.0)}, (*DECAYS, 0.6), ("text",)),
     Family("gf-cf", GFCF.fit, {"rank": (64, 128, 256), "alpha": (0.1, 0.3, 1.0)}, DECAYS),
     Family("als", ALS.fit, {"rank": (64, 128), "confidence": (2.0, 5.0, 20.0)}, DECAYS, ("seed",)),
     Family("interest-fusion", InterestFusion.fit, {"rank": (64, 128, 256)}, DECAYS),
