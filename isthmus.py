@@ -350,7 +350,7 @@ def compare(
     when a model was done, so it grows in the order of --models.
 
     [bold]Models[/]   popularity, platform-popularity, recent-popularity, item-knn,
-    ease, l3ae, gf-cf, als, interest-fusion, text-gcn, mf-squared,
+    ease, l3ae, slist, gf-cf, als, interest-fusion, text-gcn, mf-squared,
     mf-cross-entropy, bpr, apr, two-tower, lightgcn, xsimgcl, alpharec,
     mult-vae, gru, lstm, sasrec, isthmus, and isthmus-dense, which is isthmus
     with the settings for dense ratings.
