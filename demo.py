@@ -43,8 +43,9 @@ SECRET: Final = b"the people of the demo are public data"
 
 METRICS: Final = ("ndcg@10", "hr@10")
 KNOWN, NEW = "known on the platform", "new on the platform"
-TRAINING: Final = {"batch": 32, "seed": 1}
-"""More and smaller steps than the default suit so few people: validation NDCG@10 .137 against .103, of two sizes tried.
+TRAINING: Final = {"batch": 32, "seed": 1, "encoder": {"dim": 64, "dropout": 0.3}}
+"""More and smaller steps than the default suit so few people: validation NDCG@10 .137 against .103, of two sizes tried;
+so does a narrower network with more dropout: .141 after eleven epochs, where the default's best is .120 after six.
 Question and batch were settled on the newcomers of seed 0; those of seed 1 were drawn once, for what is shown."""
 MAPPINGS: Final = Path(__file__).parent / "ingest" / "mappings"
 
