@@ -153,14 +153,14 @@ def _solve(
     if linear.closeness:
         gram = gram + np.float32(linear.closeness) * _close(wanted.user, place, size)
     if not linear.following:
-        weights = inverse(gram.toarray(), linear.ridge)
+        weights = inverse(gram.toarray(order="C"), linear.ridge)
         weights /= -weights.diagonal()
         return lambda rows: _spread(weights[np.searchsorted(touched, rows)], touched, num_items)
     before, after = _followed(wanted.user, place, size)
     share = np.float32(linear.following)
     asked = csr_array((1 - share) * gram + share * (before.T @ after))
     solved = inverse(
-        ((1 - share) * gram + share * (before.T @ before)).toarray(),
+        ((1 - share) * gram + share * (before.T @ before)).toarray(order="C"),
         linear.ridge + (0.0 if text is None else linear.text),
     )
     line = np.repeat(np.arange(size), np.diff(asked.indptr))
