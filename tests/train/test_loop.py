@@ -56,6 +56,17 @@ def test_validation_asks_with_training_events_for_validation_events(planted_run:
     assert task.targets is split.validation
 
 
+def test_every_epoch_is_judged_by_the_same_people_where_there_are_many(planted_run: PlantedRun) -> None:
+    split = prepare(planted_run.inputs, planted_run.config).split
+    asked, again, others = (validation_task(split, 10, seed).targets for seed in (0, 0, 1))
+    assert len(np.unique(asked.user)) == 10
+    assert set(asked.user) == set(again.user) != set(others.user)
+    events = set(zip(split.validation.user.tolist(), split.validation.item.tolist(), strict=True))
+    assert {event for event in events if event[0] in asked.user} == set(
+        zip(asked.user.tolist(), asked.item.tolist(), strict=True)
+    )
+
+
 def test_training_stops_when_validation_has_not_been_better_for_the_patience(
     planted_snapshot: Snapshot, tmp_path: Path
 ) -> None:
