@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from graph.keys import AccountKey, UserKey
+    from graph.snapshot import Snapshot
     from settings import Settings
+    from train.loop import LoopConfig
     from train.runs import Run
 
 START: Final = "To begin"
@@ -253,24 +255,30 @@ def train(
     from graph.snapshot import write_snapshot
     from graph.store import open_store
     from models.text import DEFAULT_MODEL, vectors_name
-    from train.loop import LoopConfig
     from train.release import release
     from train.run import WorkerConfig
     from train.runs import Run
 
     settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address, workers=workers)
-    if continued and adapt is None:
-        brief = settings.configured(LoopConfig).shortened()
-        settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
-    loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(LoopConfig)
+    going_on = continued or adapt is not None
     who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
     console = Console(stderr=True)
     with open_store(settings.store_url) as graph:
         cut = None if until is None else until.replace(tzinfo=until.tzinfo or UTC).astimezone(UTC)
         snapshot = write_snapshot(graph, settings.var / "snapshots", cut=cut)
-        run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
         print(f"snapshot  {snapshot.path}")
-        if continued or adapt is not None:
+        loop = _suited(settings, snapshot, as_before=going_on)
+        if continued and adapt is None:
+            brief = loop.shortened()
+            settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
+        loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(loop)
+        shape = loop.encoder
+        print(
+            f"settings  {shape.dim} dimensions, dropout {shape.dropout}, batches of {loop.batch}, the newest "
+            f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order"
+        )
+        run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
+        if going_on:
             run = run.continued(adapt)
             print(f"begins    with {run.inputs.start and run.inputs.start.run}")
         with epoch_bar(console, loop.epochs) as told:
@@ -352,8 +360,7 @@ def compare(
     [bold]Models[/]   popularity, platform-popularity, recent-popularity, item-knn,
     ease, l3ae, slist, gf-cf, als, interest-fusion, text-gcn, mf-squared,
     mf-cross-entropy, bpr, apr, two-tower, lightgcn, xsimgcl, alpharec,
-    mult-vae, gru, lstm, sasrec, isthmus, and isthmus-dense, which is isthmus
-    with the settings for dense ratings.
+    mult-vae, gru, lstm, sasrec and isthmus.
 
     [bold]Protocols[/]   leave_one_out asks for each person's last event;
     random_per_user for a tenth, drawn at random; newcomers for what people
@@ -367,23 +374,20 @@ def compare(
     isthmus compare --models ease,isthmus --seeds 3 --save results
     isthmus compare --models all --search 20 --sampled 999
     """
-    from dataclasses import replace
-
-    from graph.snapshot import write_snapshot
+    from graph.snapshot import read_snapshot, write_snapshot
     from graph.store import open_store
     from models.text import DEFAULT_MODEL, vectors_name
     from train.families import FAMILIES
-    from train.loop import LoopConfig
     from train.runs import Run
 
-    settings = _settings(config, store=store, var=var, text_model=text_model)
-    loop = settings.configured(LoopConfig)
-    if protocol is not None:
-        loop = replace(loop, split=protocol)
+    settings = _settings(config, store=store, var=var, text_model=text_model).with_training(split=protocol)
     if snapshot is None:
         with open_store(settings.store_url) as graph:
-            snapshot = write_snapshot(graph, settings.var / "snapshots").id
-    run = Run(snapshot, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
+            cut = write_snapshot(graph, settings.var / "snapshots")
+    else:
+        cut = read_snapshot(settings.var / "snapshots" / snapshot)
+    loop = _suited(settings, cut)
+    run = Run(cut.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
     _compare(
         run,
         list(FAMILIES) if models == "all" else _parted(models),
@@ -489,6 +493,24 @@ def erase(
         f"Forgotten: {user} with {len(report.accounts)} accounts, {report.events} events, {waiting} events on their "
         f"way and {snapshots} snapshots. Train again for a model without them."
     )
+
+
+def _suited(settings: "Settings", snapshot: "Snapshot", *, as_before: bool = False) -> "LoopConfig":
+    """The training settings that suit a snapshot, with those that are configured in the place of their own.
+
+    Args:
+        as_before: shape the network as the newest run did, so that its weights fit.
+    """
+    from dataclasses import replace
+
+    from train.loop import LoopConfig
+    from train.regimes import suited
+    from train.runs import Run
+
+    base = suited(snapshot, settings.configured(LoopConfig()).split)
+    if as_before:
+        base = replace(base, encoder=Run.newest(settings.var).config.encoder)
+    return settings.configured(base)
 
 
 def _compare(

@@ -15,9 +15,9 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_type_hints
 
 import pydantic_settings
 import yaml
@@ -26,11 +26,14 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from graph.errors import IsthmusError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 DEFAULT_FILE: Final = Path("isthmus.yaml")
 """Read when no other file is named, and when it is there."""
 
 
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 class SettingsError(IsthmusError, ValueError):
@@ -100,18 +103,20 @@ class Settings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         return self.model_copy(update={"training": self.training | given})
 
-    def configured(self, kind: type[ConfigT]) -> ConfigT:
-        """The training configuration of class `kind`, from the fields that `training` gives.
+    def configured(self, base: ConfigT) -> ConfigT:
+        """A training configuration with the fields that `training` gives in the place of its own.
 
         Raises: SettingsError if a field is unknown or has a wrong value.
         """
+        kind: type[Any] = type(base)
         _check_fields(kind, self.training, "training")
         try:
-            return TypeAdapter(kind).validate_python(self.training)
+            configured: ConfigT = TypeAdapter(kind).validate_python(_over(asdict(base), self.training))
         except ValidationError as error:
             raise SettingsError(
                 "; ".join(_sentence(problem, None, ("training",)) for problem in error.errors())
             ) from None
+        return configured
 
 
 def read_settings(file: Path | None = None, **flags: object) -> Settings:
@@ -156,6 +161,14 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if values is not None and not isinstance(values, dict):
         raise SettingsError(f"{file} holds a {type(values).__name__}: write one `key: value` a line, as port: 8000")
     return {str(key): value for key, value in (values or {}).items()}
+
+
+def _over(base: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested dictionary with what is given in the place of its own."""
+    return base | {
+        name: _over(base[name], value) if isinstance(base.get(name), dict) and isinstance(value, dict) else value
+        for name, value in given.items()
+    }
 
 
 def _check_fields(kind: Any, values: Mapping[str, Any], where: str) -> None:

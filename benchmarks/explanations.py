@@ -24,7 +24,7 @@ from models.explain import explain
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from models.text import DEFAULT_MODEL
-from train.loop import DENSE_RATINGS
+from train.regimes import suited
 
 BEST = 10
 NAME = "movielens-100k"
@@ -62,7 +62,7 @@ def main() -> None:
         snapshot = prepare(NAME, Path(), arguments.var)
         with open_store(f"sqlite:///{arguments.var / NAME / 'graph.db'}") as store:
             embed(store, arguments.var / NAME, DEFAULT_MODEL)
-        config = replace(DENSE_RATINGS, split="random_per_user", seed=SPLIT_SEEDS[0])
+        config = replace(suited(snapshot, "random_per_user"), seed=SPLIT_SEEDS[0])
         model, _, _ = trained(snapshot, arguments.var / NAME, config)
     except IsthmusError as error:
         sys.exit(f"error: {error}")

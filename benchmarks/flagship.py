@@ -30,7 +30,8 @@ from models.scorer import Scorer
 from models.text import DEFAULT_MODEL, vectors_name
 from train.data import item_side
 from train.evaluate import Report, Task, evaluate
-from train.loop import DENSE_RATINGS, LoopConfig, best_encoder
+from train.loop import LoopConfig, best_encoder
+from train.regimes import suited
 from train.release import Trained, assemble
 from train.run import WorkerConfig
 from train.runs import Run
@@ -57,7 +58,7 @@ def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     seconds = []
     for seed in SPLIT_SEEDS[:seeds]:
-        model, _, took = trained(snapshot, var, replace(DENSE_RATINGS, split="random_per_user", seed=seed))
+        model, _, took = trained(snapshot, var, replace(suited(snapshot, "random_per_user"), seed=seed))
         split = model.prepared.split
         task = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
         for name, scorer in parts(model.flagship):
@@ -85,7 +86,7 @@ def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
     rows: dict[str, list[list[tuple[float, float]]]] = {}
     seconds: dict[str, list[float]] = {}
     for seed in range(seeds):
-        model, run, took = trained(snapshot, var, LoopConfig(seed=seed))
+        model, run, took = trained(snapshot, var, replace(suited(snapshot, "leave_one_out"), seed=seed))
         split = model.prepared.split
         past = join(split.train, split.validation)
         for name, scorer in (*parts(model.flagship), ("isthmus, refitted", refitted(snapshot, run, model, past))):
@@ -109,7 +110,8 @@ def _alone(
     full: list[tuple[float, float]] = []
     seconds = []
     for number, platform in enumerate(past.platforms):
-        model, _, took = trained(snapshot, var, LoopConfig(seed=seed, only_platform=platform))
+        config = replace(suited(snapshot, "leave_one_out"), seed=seed, only_platform=platform)
+        model, _, took = trained(snapshot, var, config)
         told, targets = (part.where(part.platform == number) for part in (past, test))
         against = Task("sampled", told, targets, sampled=SAMPLE, ks=(10,), seed=seed)
         for found, task in ((sampled, against), (full, Task("full", told, targets, ks=(10,)))):

@@ -156,6 +156,18 @@ class Snapshot:
             item_platform=np.array([platform_row[name] for name in self.items["platform"].to_pylist()], np.int64),
         )
 
+    def tied(self) -> float:
+        """Share of the events behind another one of the same account that neither instant nor sequence part from it."""
+        import polars as pl
+
+        order = ["account", "at", "sequence"]
+        events: Any = pl.from_arrow(self.events.select(order))
+        after = events.sort(order).with_columns(
+            follows=pl.col("account") == pl.col("account").shift(),
+            tied=(pl.col("at") == pl.col("at").shift()) & pl.col("sequence").eq_missing(pl.col("sequence").shift()),
+        )
+        return float(after.filter("follows")["tied"].mean() or 0.0)
+
     def _names(self, folder: str) -> Sequence[str]:
         return sorted(Path(name).stem for name in self.rows if name.startswith(f"{folder}/"))
 

@@ -121,7 +121,12 @@ class Outer:
 
 def test_training_fields_become_the_configuration_that_they_name(file):
     file.write_text("training: {epochs: '3', inner: {depth: 2}}\n")
-    assert read_settings().configured(Outer) == Outer(3, Inner(2))
+    assert read_settings().configured(Outer()) == Outer(3, Inner(2))
+
+
+def test_what_is_not_given_stays_as_it_was(file):
+    file.write_text("training: {inner: {depth: 2}}\n")
+    assert read_settings().configured(Outer(5, Inner(7))) == Outer(5, Inner(2))
 
 
 @pytest.mark.parametrize(
@@ -136,4 +141,4 @@ def test_training_fields_become_the_configuration_that_they_name(file):
 def test_a_wrong_training_field_is_named(file, text, sentence):
     file.write_text(f"training: {text}\n")
     with pytest.raises(SettingsError, match=sentence):
-        read_settings().configured(Outer)
+        read_settings().configured(Outer())

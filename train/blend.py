@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graph.interactions import Histories
+from graph.interactions import Histories, Interactions
 from graph.split import Split
 from models.flagship import Flagship
 from models.leads_to import CLOSE, DENSE_UP_TO, NEXT, PLAIN, LeadsTo, Linear
@@ -18,6 +18,14 @@ DECAYS: Final[Sequence[float]] = (1.0, 0.9, 0.8, 0.7, 0.6)
 """What an event may lose for each later one."""
 SHARES: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Spread of the sparse scores over the spread of the dense ones."""
+RIDGES: Final[Sequence[float]] = (100.0, 1000.0)
+"""Tried beside that of PLAIN where solving again costs seconds."""
+COLD_PRICE: Final = 0.01
+"""Share of validation NDCG@10 that may be lost by showing items without events."""
+_COLD_PARTS: Final[Sequence[float]] = (1.0, 0.5, 0.25, 0.1)
+"""Of how often people wanted one."""
+_QUICK: Final = 5000
+"""People or items, whichever are fewer, up to which a linear model is solved in seconds."""
 _LIST: Final = 10
 _CELLS: Final = 30_000_000
 """Scores kept in memory at once decide how many people the choice looks at, at most a thousand."""
@@ -39,7 +47,7 @@ class Blend:
     """The best of the sparse part alone."""
     cold: tuple[float, ...] = ()
     """What the score of an item without events in training gets more, for each platform: as much as brings such items
-    into lists of ten as often as people wanted one on validation."""
+    into lists of ten as often as people wanted one on validation, or less, so that at most COLD_PRICE is lost."""
 
     def applied(self, flagship: Flagship, leads_to: LeadsTo, warm: NDArray[np.float32]) -> Flagship:
         """The flagship with a sparse part that was fitted as `linear` says.
@@ -74,8 +82,7 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
 
     best = Blend(1.0, 0.0, PLAIN, value(dense), value(dense), 0.0)
     best_part = LeadsTo.empty(num_items)
-    by_order = NEXT if flagship.history.ordered else CLOSE
-    for linear in (PLAIN, by_order) if num_items <= DENSE_UP_TO else (PLAIN,):
+    for linear in _tried(flagship.history.ordered, split.train):
         leads_to = LeadsTo.fit(split.train, linear, text)
         for decay in DECAYS:
             sparse = leads_to.with_query(decay, 1.0).score(histories)
@@ -87,15 +94,35 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
                     best = replace(best, decay=decay, scale=share * unit, linear=linear, value=found)
                     best_part = leads_to
     best_part = best_part.with_query(best.decay, best.scale)
-    cold = tuple(_cold_shifts(dense + best_part.score(histories), histories, task, split))
-    return replace(best, cold=cold), best_part
+    scores = dense + best_part.score(histories)
+    cold = np.bincount(split.train.item, minlength=num_items) == 0
+    for part in _COLD_PARTS:
+        shifts = tuple(_cold_shifts(scores.copy(), part, histories, task, split))
+        shifted = scores + np.where(cold, np.asarray(shifts, np.float32)[flagship.item_platform], np.float32(0))
+        if value(shifted) >= (1 - COLD_PRICE) * best.value:
+            return replace(best, cold=shifts), best_part
+    return replace(best, cold=(0.0,) * len(split.train.platforms)), best_part
 
 
-def _cold_shifts(scores: NDArray[np.float32], histories: Histories, task: Task, split: Split) -> Iterator[float]:
+def _tried(ordered: bool, training: Interactions) -> Sequence[Linear]:
+    """Ways to fit the linear model, the cheap one with several ridges where that takes seconds."""
+    num_items = len(training.items)
+    quick = min(len(training.users), num_items) <= _QUICK
+    plain = [PLAIN, *(replace(PLAIN, ridge=ridge) for ridge in RIDGES)] if quick else [PLAIN]
+    return [*plain, NEXT if ordered else CLOSE] if num_items <= DENSE_UP_TO else plain
+
+
+def _cold_shifts(
+    scores: NDArray[np.float32], part: float, histories: Histories, task: Task, split: Split
+) -> Iterator[float]:
     """For each platform what its cold items' scores need; 0 where nobody wanted one on validation.
 
     The j-th best cold item of a person enters their list of ten as soon as it beats the (11 - j)-th best warm one. So
-    the shift is a quantile of these differences, at the share of cold items in what people wanted.
+    the shift is a quantile of these differences, at so many parts of the share of cold items in what people
+    wanted.
+
+    Args:
+        scores: [B, N]; what people had is set to -inf in it.
     """
     cold = np.bincount(split.train.item, minlength=scores.shape[1]) == 0
     scores[np.repeat(np.arange(len(histories)), np.diff(histories.offsets)), histories.item] = -np.inf
@@ -104,7 +131,7 @@ def _cold_shifts(scores: NDArray[np.float32], histories: Histories, task: Task, 
         there = split.train.item_platform == platform
         wanted = split.validation.item[split.validation.platform == platform]
         asked = np.isin(people, task.targets.user[task.targets.platform == platform])
-        share = float(cold[wanted].mean()) if len(wanted) else 0.0
+        share = part * float(cold[wanted].mean()) if len(wanted) else 0.0
         if not share or not asked.any() or np.count_nonzero(there & ~cold) < _LIST:
             yield 0.0
             continue

@@ -31,7 +31,7 @@ from models.baselines.xsimgcl import XSimGCL
 from models.leads_to import NEXT, LeadsTo, Linear
 from models.scorer import Scorer
 from train.evaluate import Task, evaluate
-from train.loop import DENSE_RATINGS, METRIC, LoopConfig, TrainingError
+from train.loop import METRIC, TrainingError
 from train.release import assemble
 from train.run import WorkerConfig
 from train.runs import Run
@@ -142,16 +142,13 @@ def _slist(training: Interactions, *, text: NDArray[np.float32], ridge: float, t
     return replace(LeadsTo.fit(training, linear, text), name="slist")
 
 
-def _isthmus(training: Interactions, *, run: Run, told: Told, preset: LoopConfig | None = None) -> Fitted:
+def _isthmus(training: Interactions, *, run: Run, told: Told) -> Fitted:
     """The flagship, with the blend of its two halves that validation prefers.
 
     The run reads its training part, which is `training`, from the snapshot by itself. One that has ended is taken up
     again, with the time that it took then.
     """
     config = run.config
-    if preset is not None:
-        config = replace(preset, split=config.split, seed=config.seed, only_platform=config.only_platform)
-    run = replace(run, config=config)
     result = run.fit(
         WorkerConfig(workers=0), lambda epoch: told(f"isthmus: epoch {epoch['epoch']} of at most {config.epochs}")
     )
@@ -191,7 +188,6 @@ _FAMILIES: Final = (
     Family("lstm", partial(Recurrent.fit, cell="lstm"), {"dropout": (0.2, 0.5)}, takes=_LEARNED),
     Family("sasrec", SASRec.fit, {"dropout": (0.2, 0.5)}, takes=_LEARNED),
     Family("isthmus", _isthmus, takes=("run", "told")),
-    Family("isthmus-dense", partial(_isthmus, preset=DENSE_RATINGS), takes=("run", "told")),
 )
 FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _FAMILIES}
 """By name."""

@@ -65,8 +65,9 @@ def test_validation_events_decide(dense: Flagship, prepared: Prepared) -> None:
 
 
 def test_cold_items_come_into_lists_as_often_as_people_wanted_them_on_validation(
-    dense: Flagship, prepared: Prepared
+    dense: Flagship, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("train.blend.COLD_PRICE", 1.0)
     split = prepared.split
     # All items of each platform are cold but the fifteen that were wanted most.
     counts = np.bincount(split.train.item, minlength=len(split.train.items))
@@ -91,3 +92,20 @@ def test_cold_items_come_into_lists_as_often_as_people_wanted_them_on_validation
     assert float((~warm)[lists].mean()) == pytest.approx(share, abs=0.01)
     before = replace(flagship, bias=dense.bias).score(histories)[:, there]
     assert float((~warm)[there[np.argsort(-before, axis=1)[:, :10]]].mean()) != pytest.approx(share, abs=0.03)
+
+
+def test_cold_items_are_not_shown_at_any_price(
+    dense: Flagship, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold = np.arange(len(prepared.split.train.items)) % 6 == 0
+    train, wanted = (part.where(~cold[part.item]) for part in (prepared.split.train, prepared.split.validation))
+    few = np.where(np.arange(len(wanted)) % 10 == 0, wanted.item - wanted.item % 6, wanted.item)
+    split = replace(prepared.split, train=train, validation=replace(wanted, item=few))
+    untouched = np.bincount(train.item, minlength=len(train.items)) == 0
+    worst = replace(dense, bias=np.where(untouched, np.float32(-50), dense.bias))
+    monkeypatch.setattr(LeadsTo, "fit", lambda events, linear, text: LeadsTo.empty(len(events.items)))
+    shifts = []
+    for price in (-1.0, 1.0):  # no list may lose anything, not even where it gains; any may lose all
+        monkeypatch.setattr("train.blend.COLD_PRICE", price)
+        shifts.append(max(choose_blend(worst, split, prepared.items.text.numpy(), seed=0)[0].cold))
+    assert shifts[0] == 0 < shifts[1]

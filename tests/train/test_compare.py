@@ -117,22 +117,6 @@ def test_a_flagship_that_was_trained_is_not_trained_again_and_keeps_its_time(usu
     assert again.report.value("ndcg@3") == usual[3].report.value("ndcg@3")
 
 
-def test_the_flagship_for_dense_ratings_is_another_run_on_the_same_split(bench: Run, monkeypatch: pytest.MonkeyPatch):
-    family = FAMILIES["isthmus-dense"]
-    asked: list[Run] = []
-
-    def fit(self: Run, *_: object) -> None:
-        asked.append(self)
-        raise TrainingError("enough is known")
-
-    monkeypatch.setattr(Run, "fit", fit)
-    asking = compare(replace(bench, config=replace(SMALL, seed=5)), [family.name])
-    with pytest.raises(TrainingError, match="enough"):
-        next(asking)
-    assert (asked[0].config.split, asked[0].config.seed) == (SMALL.split, 5)
-    assert not asked[0].config.encoder.ordered
-
-
 def test_seeds_are_repetitions_with_their_own_split(bench: Run):
     config = replace(SMALL, split="random_per_user", seed=7)
     entries = list(compare(replace(bench, config=config), ["popularity"], seeds=2))
