@@ -200,13 +200,15 @@ def test_the_text_map_learns_what_goes_with_what_where_texts_have_nothing_in_com
     assert plain[7] == plain[11] == plain[15]
 
 
-@pytest.mark.parametrize(("cold_first", "expected"), [(True, 0.4), (False, 0.0)])
-def test_the_share_of_cold_items_counts_the_places_of_a_list(cold_first: bool, expected: float):
-    """Ten places for sixteen items of which four are cold; what the person had is not shown."""
-    events = numbered([(0, 0), (0, 1)], num_items=16)
-    split = Task("next", events.where(events.item == 0), events.where(events.item == 1), ks=(10,))
+@pytest.mark.parametrize(
+    ("cold_first", "k", "expected"), [(True, 10, 3 / 10), (False, 10, 0.0), (False, 13, 1 / 13), (True, 20, 3 / 15)]
+)
+def test_the_share_of_cold_items_counts_the_places_of_a_list(cold_first: bool, k: int, expected: float):
+    """Sixteen items of which four are cold, one of these in the history and so not shown: twelve and three are left."""
+    events = numbered([(0, 15), (0, 1)], num_items=16)
+    task = Task("next", events.where(events.item == 15), events.where(events.item == 1))
     cold = np.arange(16) >= 12
-    assert share_shown(Fixed(cold if cold_first else ~cold), split, cold) == pytest.approx(expected)
+    assert share_shown(Fixed(cold if cold_first else ~cold), task, cold, k) == pytest.approx(expected)
 
 
 def test_a_ratio_is_that_of_the_means_and_its_interval_holds_it(split: Split):
