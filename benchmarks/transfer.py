@@ -48,6 +48,7 @@ from models.retrieval import top_k
 from models.scorer import Scorer
 from models.text import DEFAULT_MODEL, vectors_name
 from train.adapt import Start, take_in
+from train.blend import choose_blend
 from train.compare import next_task
 from train.data import ItemSide, SplitName, item_side, new_encoder, split_by
 from train.evaluate import Report, Task, evaluate
@@ -140,7 +141,7 @@ def platforms(bench: Bench, seeds: int) -> None:
                 (f"{TRAINED_WITH}, dense", dense),
                 (f"{TRAINED_WITH}, sparse", sparse),
             ]
-            scorers += joined_late(bench, platform, config, split.train)
+            scorers += joined_late(bench, platform, config, model.prepared.split)
             scorers += [
                 ("mean text", MeanText.fit(split.train, raw_text(bench, split.train))),
                 (POPULAR, Popularity.fit(split.train)),
@@ -151,28 +152,30 @@ def platforms(bench: Bench, seeds: int) -> None:
     print_table(found, "joins", TRAINED_WITH)
 
 
-def joined_late(
-    bench: Bench, platform: str, config: LoopConfig, events: Interactions
-) -> Iterator[tuple[str, Flagship]]:
-    """The flagship of a training that never knew a platform, serving it at once in three ways.
+def joined_late(bench: Bench, platform: str, config: LoopConfig, split: Split) -> Iterator[tuple[str, Flagship]]:
+    """The flagship of a training that never knew a platform, serving it at once in four ways.
 
     Args:
-        events: what is known to have happened when the platform has joined; graph and sparse part may be made of it.
+        split: what is known to have happened when the platform has joined. Graph and sparse part are made of its
+            training part; the last way also weighs the two parts by what people wanted of the platform on validation.
     """
-    var = bench.var / f"without-{platform}"
+    var, events = bench.var / f"without-{platform}", split.train
     shutil.copytree(bench.var / "vectors", var / "vectors", dirs_exist_ok=True)
     earlier = without_platform(bench.snapshot, platform, var / "snapshots")
     model, run, _ = trained(earlier, var, config)
     result = run.fit(WorkerConfig(workers=0))
     start = Start(run.folder, earlier.path, os.path.relpath(result.checkpoint / BEST, run.folder))
-    elsewhere = events.where(events.platform != events.platforms.index(platform))
-    as_it_was, _ = at_once(bench, elsewhere, config, model, start)
+    number = events.platforms.index(platform)
+    as_it_was, _ = at_once(bench, events.where(events.platform != number), config, model, start)
     rebuilt, items = at_once(bench, events, config, model, start)
-    leads_to = LeadsTo.fit(events, model.blend.linear, items.text.numpy())
-    leads_to = leads_to.with_query(model.blend.decay, model.blend.scale)
+    text = items.text.numpy()
+    leads_to = LeadsTo.fit(events, model.blend.linear, text).with_query(model.blend.decay, model.blend.scale)
     yield "at once: text, graph as it was", as_it_was
     yield "at once: graph rebuilt", rebuilt
     yield "at once: graph rebuilt, sparse part refitted", replace(rebuilt, leads_to=leads_to)
+    there = replace(split, validation=split.validation.where(split.validation.platform == number))
+    blend, leads_to = choose_blend(rebuilt, there, text, config.seed)
+    yield "at once: the same, blended anew", blend.applied(rebuilt, leads_to, items.warm.numpy())
 
 
 def at_once(

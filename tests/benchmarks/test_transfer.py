@@ -54,6 +54,10 @@ def there(events: Interactions, platform: str = LATE) -> np.ndarray:
     return events.platform == events.platforms.index(platform)
 
 
+def on_platform(events: Interactions) -> Interactions:
+    return events.where(there(events))
+
+
 def numbered(events: list[tuple[int, int]], num_items: int) -> Interactions:
     """Of (user, item), in this order, on one platform."""
     user, item = np.array(sorted(events, key=lambda event: event[0]), np.int64).T
@@ -106,21 +110,23 @@ def test_only_those_are_new_on_a_platform_who_never_did_anything_there(bench: Be
 
 @pytest.fixture(scope="module")
 def late(bench: Bench, split: Split):
-    return dict(joined_late(bench, LATE, CONFIG, split.train))
+    return dict(joined_late(bench, LATE, CONFIG, split))
 
 
 def test_a_platform_that_joins_is_served_at_once_by_what_its_texts_say(bench: Bench, split: Split, late):
     histories = split.train.where(~there(split.train))
     targets = split.test.where(there(split.test))
     task = Task("texts alone", histories, targets, ks=(3,), training=split.train)
-    for name, flagship in late.items():
-        figure = evaluate(flagship, task).value("ndcg@3")
-        assert figure > 2 * evaluate(Popularity.fit(split.train), task).value("ndcg@3"), name
-    text, rebuilt, refitted = late.values()
+    popular = evaluate(Popularity.fit(split.train), task).value("ndcg@3")
+    for name, flagship in list(late.items())[:3]:  # the blend of the last was chosen for other histories than these
+        assert evaluate(flagship, task).value("ndcg@3") > 2 * popular, name
+    text, rebuilt, refitted, blended = late.values()
     own = evaluate(rebuilt, Task("with what they did there", split.train, targets, ks=(3,))).value("ndcg@3")
     assert own > evaluate(Chance(len(histories.items)), task).value("ndcg@3")
     assert not text.leads_to.weights.nnz
     assert refitted.leads_to.weights.nnz
+    chosen_by = Task("validation", split.train, on_platform(split.validation), ks=(10,), training=split.train)
+    assert evaluate(blended, chosen_by).value("ndcg@10") >= evaluate(rebuilt, chosen_by).value("ndcg@10")
 
 
 def test_nothing_that_happened_on_a_platform_is_known_before_its_graph_is_rebuilt(bench: Bench, split: Split, late):
@@ -128,7 +134,7 @@ def test_nothing_that_happened_on_a_platform_is_known_before_its_graph_is_rebuil
     music = np.flatnonzero(there(split.train))
     item = split.train.item.copy()
     item[music] = np.random.default_rng(0).permutation(item[music])
-    other = dict(joined_late(bench, LATE, CONFIG, replace(split.train, item=item)))
+    other = dict(joined_late(bench, LATE, CONFIG, replace(split, train=replace(split.train, item=item))))
     names = list(late)
     np.testing.assert_array_equal(other[names[0]].vectors, late[names[0]].vectors)
     np.testing.assert_array_equal(other[names[0]].bias, late[names[0]].bias)
