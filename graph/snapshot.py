@@ -194,6 +194,32 @@ def write_snapshot(store: Store, directory: Path, *, cut: datetime | None = None
         ) from error
 
 
+def without_platform(snapshot: Snapshot, platform: str, directory: Path) -> Snapshot:
+    """Write what a snapshot would be had a platform never joined, as `directory/<id>`.
+
+    None of its items and accounts is in it, nor any event, link or relation of theirs. Entities belong to no platform
+    and stay, those that nothing names any more too.
+
+    Raises: SnapshotError if the snapshot has no item of that platform.
+    """
+    gone = pa.concat_tables(
+        table.filter(pc.equal(table["platform"], platform)).select(["key"])
+        for table in map(snapshot.nodes, ("Item", "Account"))
+    )["key"]
+    if platform not in snapshot.items["platform"].to_pylist():
+        raise SnapshotError(f"{snapshot.path} has no items of {platform!r}: name one of its platforms")
+    tables = {}
+    for name in snapshot.rows:
+        table = pq.read_table(snapshot.path / name)
+        for column in {"key", "account", "item", "source", "target"} & set(table.column_names):
+            table = table.filter(pc.invert(pc.is_in(table[column], value_set=gone)))
+        if len(table) or not name.startswith(("events/", "relations/")):
+            tables[name] = table.combine_chunks()
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory) as scratch:
+        return _write(tables, Path(scratch) / "snapshot", directory, snapshot.cut, f"{snapshot.id} without {platform}")
+
+
 def read_snapshot(path: Path) -> Snapshot:
     """Open a snapshot after comparing each file with the manifest.
 

@@ -105,6 +105,24 @@ def newcomers(interactions: Interactions, *, seed: int, share: float = 0.1) -> S
     return _parts(interactions, part)
 
 
+def hide_items(split: Split, *, seed: int, share: float = 0.1) -> Split:
+    """The same split, but training knows no event of some items: they are cold, as new items are.
+
+    The items are drawn from those that training knows. Their events in validation and test stay what is asked for, so
+    these items are wanted there as often as before. What training loses is in no part.
+
+    Raises: SplitError if the share draws no item or all.
+    """
+    known = np.unique(split.train.item)
+    size = int(len(known) * share)
+    if not 0 < size < len(known):
+        raise SplitError(
+            f"a share of {share} of {len(known)} items hides {size}: give a share that leaves some of each"
+        )
+    hidden = np.random.default_rng(seed).choice(known, size, replace=False)
+    return Split(split.train.where(~np.isin(split.train.item, hidden)), split.validation, split.test)
+
+
 def temporal(interactions: Interactions, validation_from: datetime, test_from: datetime) -> Split:
     """Training before `validation_from`, validation before `test_from`, test from there on, for everybody alike.
 

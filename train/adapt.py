@@ -1,8 +1,11 @@
-"""Adaptation: a run begins with what an earlier one learned, and trains all of it on or one platform's part alone."""
+"""Adaptation: a run begins with what an earlier one learned, and trains all of it on or one platform's part alone.
+
+What is new can also be served at once, by the weights as they are: `take_in`.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -99,10 +102,7 @@ def begin(encoder: Encoder, training: Interactions, start: Start) -> Held | None
         going to be trained are 0 then, so that they do not add noise to items that they are propagated to.
     Raises: AdaptationError if the weights do not fit.
     """
-    weights, relations = _read(start.run / start.weights)
-    earlier = read_snapshot(start.snapshot).interactions()
-    known, asked = _names(earlier, relations), _names(training, encoder.items.relations)
-    found = {kind: _matched(known[kind], asked[kind]) for kind in asked}
+    weights, found = _found(encoder, training, start)
     for name, value in encoder.state_dict().items():  # its tensors are those of the encoder
         kind = _ROWS.get(name)
         rows = 0 if kind is None else 1
@@ -123,6 +123,46 @@ def begin(encoder: Encoder, training: Interactions, start: Start) -> Held | None
     with torch.no_grad():
         encoder.items.id[torch.from_numpy(new_items)] = 0
     return Held(encoder, training, start.platform, new_types.tolist())
+
+
+@torch.no_grad()
+def take_in(encoder: Encoder, events: Interactions, start: Start) -> None:
+    """Give an untrained encoder the weights of an earlier run, so that it serves what is new without any training.
+
+    A platform or event type that is new is taken for the mean of the known ones. A new item is its text and what the
+    graph brings, without an id vector; its bias is what the known items' biases say of one with as many events, by
+    least squares on log(1 + events).
+
+    Args:
+        events: what is known to have happened; only new items' counts are taken from what happened on a new platform.
+    Raises: AdaptationError if the weights do not fit.
+    """
+    begin(encoder, events, replace(start, platform=None))
+    _, found = _found(encoder, events, start)
+    for name, value in encoder.state_dict().items():
+        kind = _ROWS.get(name)
+        if kind in {"platform", "event type"}:
+            known = found[kind][0]
+            value[_others(known, len(value))] = value[known].mean(dim=0)
+    known, new = found["item"][0], _others(found["item"][0], len(encoder.bias))
+    encoder.warm[new] = 0
+    counts = torch.from_numpy(np.bincount(events.item[events.weight > 0], minlength=len(encoder.bias)))
+    said = torch.stack([torch.ones(len(counts)), torch.log1p(counts)], dim=1).to(encoder.bias)
+    encoder.bias[new] = said[new] @ torch.linalg.lstsq(said[known], encoder.bias[known].unsqueeze(1)).solution[:, 0]
+
+
+def _others(rows: Tensor, size: int) -> Tensor:
+    return torch.from_numpy(np.setdiff1d(np.arange(size), rows))
+
+
+def _found(
+    encoder: Encoder, training: Interactions, start: Start
+) -> tuple[dict[str, Tensor], Mapping[str, tuple[Tensor, Tensor]]]:
+    """The weights of an earlier run, and by kind the rows here and there of what both know."""
+    weights, relations = _read(start.run / start.weights)
+    earlier = read_snapshot(start.snapshot).interactions()
+    known, asked = _names(earlier, relations), _names(training, encoder.items.relations)
+    return weights, {kind: _matched(known[kind], asked[kind]) for kind in asked}
 
 
 _ROWS: Final = {

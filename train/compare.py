@@ -74,7 +74,7 @@ def asked_of(
 ) -> Task:
     """What is asked at test after a split of this name."""
     tasks = {"leave_one_out": held_out_task, "random_per_user": withheld_task, "newcomers": next_task}
-    return replace(tasks[protocol](split, sampled=sampled, ks=ks), seed=seed)
+    return replace(tasks[protocol.removesuffix("_cold_items")](split, sampled=sampled, ks=ks), seed=seed)
 
 
 def compare(

@@ -14,7 +14,7 @@ from graph.errors import SplitError
 from graph.hetero import hetero_data
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
-from graph.split import Split, leave_one_out, newcomers, random_per_user
+from graph.split import Split, hide_items, leave_one_out, newcomers, random_per_user
 from graph.vectors import read_vectors
 from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_buckets
 from models.explain import Knowledge
@@ -25,7 +25,10 @@ FORM: Final = 3
 _SORTED_AT_ONCE: Final = 16
 """Batches whose windows are sorted by length together: more would leave less padding and less chance."""
 
-SplitName = Literal["leave_one_out", "random_per_user", "newcomers"]
+SplitName = Literal[
+    "leave_one_out", "random_per_user", "newcomers", "leave_one_out_cold_items", "random_per_user_cold_items"
+]
+"""The last two are the first two with a tenth of the items hidden from training, see `graph.split.hide_items`."""
 
 
 def split_by(name: SplitName, interactions: Interactions, seed: int, only: str | None = None) -> Split:
@@ -38,10 +41,12 @@ def split_by(name: SplitName, interactions: Interactions, seed: int, only: str |
     wanted = interactions.where(interactions.weight > 0)
     if name == "newcomers":
         split = newcomers(wanted, seed=seed)
-    elif name == "leave_one_out":
+    elif name.startswith("leave_one_out"):
         split = leave_one_out(wanted)
     else:
         split = random_per_user(wanted, seed=seed)
+    if name.endswith("_cold_items"):
+        split = hide_items(split, seed=seed)
     if only is None:
         return split
     if only not in wanted.platforms:

@@ -17,7 +17,7 @@ from graph.errors import SnapshotError
 from graph.keys import AccountKey, EntityKey, ItemKey, PlatformKey, UserKey
 from graph.records import Account, Entity, Event, Item, Link, Platform, Relation
 from graph.schema import EVENT_SCHEMA, ITEM_SCHEMA, LINK_SCHEMA, RELATION_SCHEMA
-from graph.snapshot import Snapshot, read_snapshot, write_snapshot
+from graph.snapshot import Snapshot, read_snapshot, without_platform, write_snapshot
 from graph.store import Store, open_store
 from tests.planted import COLD_FROM, FIRST_EVENT, people, person, planted_records
 
@@ -353,3 +353,27 @@ def test_an_event_whose_item_is_missing_is_named(store: Store, tmp_path: Path):
     snapshot.__dict__["items"] = snapshot.items.slice(0, 0)
     with pytest.raises(SnapshotError, match="'films:1' but no such item"):
         snapshot.interactions()
+
+
+def test_without_a_platform_nothing_of_it_is_left_and_all_else_is_as_it_was(planted_snapshot: Snapshot, tmp_path: Path):
+    left = without_platform(planted_snapshot, "music", tmp_path)
+    assert read_snapshot(left.path).id == left.id != planted_snapshot.id
+    for keys in (left.items["key"], left.nodes("Account")["key"], left.events["item"], left.events["account"]):
+        assert not any(key.startswith("music:") for key in keys.to_pylist())
+    for table in left.relations.values():
+        ends = table["source"].to_pylist() + table["target"].to_pylist()
+        assert not any(end.startswith("music:") for end in ends)
+    assert not any(key.startswith("music:") for key in left.links["account"].to_pylist())
+    before, after = planted_snapshot.interactions(), left.interactions()
+    kept = before.where(before.platform != before.platforms.index("music"))
+    assert after.platforms == ("books", "films")
+    assert [after.items.keys[row] for row in after.item] == [before.items.keys[row] for row in kept.item]
+    assert [after.users.keys[row] for row in after.user] == [before.users.keys[row] for row in kept.user]
+    np.testing.assert_array_equal(after.at, kept.at)
+    assert "PLAYED" not in left.event_types
+    assert sorted(left.relations) == sorted(planted_snapshot.relations)
+
+
+def test_without_a_platform_that_is_none_is_refused(planted_snapshot: Snapshot, tmp_path: Path):
+    with pytest.raises(SnapshotError, match="no items of 'radio'"):
+        without_platform(planted_snapshot, "radio", tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graph.errors import SplitError
 from graph.interactions import Interactions
 from graph.snapshot import Snapshot
-from graph.split import Split, leave_one_out, newcomers, random_per_user, temporal
+from graph.split import Split, hide_items, leave_one_out, newcomers, random_per_user, temporal
 from graph.vocabulary import Vocabulary
 from tests.planted import people, person
 
@@ -248,3 +248,25 @@ def test_a_share_that_draws_nobody_or_everybody_is_refused():
         newcomers(whole, seed=0)
     with pytest.raises(SplitError, match=r"share is 0\.5"):
         newcomers(whole, seed=0, share=0.5)
+
+
+def test_hidden_items_are_in_no_training_and_asked_for_as_before():
+    whole = interactions([(user, at) for user in range(4) for at in range(10)])
+    whole = replace(whole, item=whole.item % 10)
+    split = leave_one_out(whole)
+    cold = hide_items(split, seed=0, share=0.25)
+    hidden = set(split.train.item) - set(cold.train.item)
+    assert len(hidden) == 2, "a quarter of the eight that training knew"
+    assert len(cold.train) == len(split.train) - 4 * 2
+    assert cold.validation is split.validation
+    assert cold.test is split.test
+    assert set(hide_items(split, seed=0, share=0.25).train.item) == set(cold.train.item)
+    others = [set(hide_items(split, seed=seed, share=0.25).train.item) for seed in (1, 2, 3)]
+    assert any(other != set(cold.train.item) for other in others)
+
+
+def test_a_share_that_hides_no_item_or_all_is_refused():
+    split = leave_one_out(interactions([(user, at) for user in range(2) for at in range(4)]))
+    for share in (0.1, 1.0):
+        with pytest.raises(SplitError, match="give a share that leaves some of each"):
+            hide_items(split, seed=0, share=share)

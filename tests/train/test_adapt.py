@@ -26,7 +26,7 @@ from models.leads_to import LeadsTo
 from models.text import DEFAULT_MODEL, vectors_name
 from tests.planted import person, plant, planted_records
 from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
-from train.adapt import AdaptationError, begin
+from train.adapt import AdaptationError, begin, take_in
 from train.data import new_encoder
 from train.evaluate import Task, evaluate
 from train.loop import BEST, METRIC, LoopConfig, Prepared, TrainingError, _Kept, prepare
@@ -319,6 +319,42 @@ def test_an_adapter_changes_no_score_of_old_platforms_for_what_was_done_there(ad
     there = training.item_platform == training.platforms.index(NEW)
     assert np.array_equal(began[:, ~there], ended[:, ~there])
     assert not np.allclose(began[:, there], ended[:, there])
+
+
+def test_what_is_new_is_taken_in_as_the_average_of_what_is_known(base: Ended, cold: Run) -> None:
+    encoder, prepared = untrained(cold)
+    start = cold.continued().start
+    assert start is not None
+    take_in(encoder, prepared.split.train, start)
+    for tensor in BY_ROW:
+        known, now = by_name(base.weights, base.run, tensor), by_name(dict(encoder.state_dict()), cold, tensor)
+        for name, row in known.items():
+            assert torch.equal(now[name], row), name
+        new = [row for name, row in now.items() if name not in known]
+        if tensor in {"adapter", "prior", "history.platform.weight", "history.event_type.weight"}:
+            [row] = new
+            assert torch.allclose(row, torch.stack(list(known.values())).mean(dim=0)), tensor
+
+
+def test_new_items_are_taken_in_without_an_id_and_with_the_bias_of_items_wanted_as_often(
+    base: Ended, cold: Run
+) -> None:
+    encoder, prepared = untrained(cold)
+    start = cold.continued().start
+    assert start is not None
+    take_in(encoder, prepared.split.train, start)
+    keys = prepared.split.train.items.keys
+    new = np.flatnonzero([key not in read_snapshot(base.run.inputs.snapshot).interactions().items for key in keys])
+    assert len(new)
+    before = flagship(encoder, prepared).vectors
+    with torch.no_grad():
+        encoder.items.id[torch.from_numpy(new)] = 100.0
+    assert np.array_equal(flagship(encoder, prepared).vectors, before)
+    events = np.bincount(prepared.split.train.item, minlength=len(keys))
+    known = np.setdiff1d(np.arange(len(keys)), new)
+    bias = encoder.bias.detach().numpy()
+    slope, level = np.polyfit(np.log1p(events[known]), bias[known], 1)
+    np.testing.assert_allclose(bias[new], level + slope * np.log1p(events[new]), atol=1e-4)
 
 
 @pytest.mark.parametrize(
