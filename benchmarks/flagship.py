@@ -44,11 +44,13 @@ def trained(snapshot: Snapshot, var: Path, config: LoopConfig) -> tuple[Trained,
     return assemble(run.inputs, config, result.checkpoint), run, result.seconds
 
 
-def parts(flagship: Flagship) -> Sequence[tuple[str, Scorer]]:
-    """The flagship and the two halves of its score."""
+def parts(model: Trained) -> Sequence[tuple[str, Scorer]]:
+    """The flagship and the two halves of its score, the dense one without what both together give to cold items."""
+    flagship = model.flagship
+    bias = flagship.bias - model.blend.shifts(flagship.item_platform, model.prepared.items.warm.numpy())
     return (
         ("isthmus", flagship),
-        ("isthmus, dense", replace(flagship, leads_to=LeadsTo.empty(len(flagship.bias)))),
+        ("isthmus, dense", replace(flagship, leads_to=LeadsTo.empty(len(bias)), bias=bias)),
         ("isthmus, sparse", flagship.leads_to),
     )
 
@@ -61,7 +63,7 @@ def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
         model, _, took = trained(snapshot, var, replace(suited(snapshot, "random_per_user"), seed=seed))
         split = model.prepared.split
         task = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
-        for name, scorer in parts(model.flagship):
+        for name, scorer in parts(model):
             report = evaluate(scorer, task)
             found.setdefault(name, []).append((report.value("recall@20"), report.value("ndcg@20")))
         seconds.append(took)
@@ -89,7 +91,7 @@ def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
         model, run, took = trained(snapshot, var, replace(suited(snapshot, "leave_one_out"), seed=seed))
         split = model.prepared.split
         past = join(split.train, split.validation)
-        for name, scorer in (*parts(model.flagship), ("isthmus, refitted", refitted(snapshot, run, model, past))):
+        for name, scorer in (*parts(model), ("isthmus, refitted", refitted(snapshot, run, model, past))):
             rows.setdefault(name, []).append(_joint(scorer, past, split.test, split.train, seed))
             seconds.setdefault(name, []).append(took if name == "isthmus" else 0.0)
         if len(platforms) > 1:

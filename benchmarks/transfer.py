@@ -41,7 +41,6 @@ from ingest.sources.movielens import ISLANDS, fetch, write_islands
 from models.baselines.matrix import positive_matrix, query_matrix
 from models.baselines.people import row_means
 from models.baselines.popularity import Popularity
-from models.encoder import EncoderConfig
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from models.retrieval import top_k
@@ -54,7 +53,8 @@ from train.data import ItemSide, SplitName, item_side, new_encoder, split_by
 from train.evaluate import Report, Task, evaluate
 from train.families import FAMILIES, Family, Material
 from train.leaderboard import bootstrap
-from train.loop import BEST, DENSE_RATINGS, LoopConfig, validation_task
+from train.loop import BEST, LoopConfig, validation_task
+from train.regimes import suited
 from train.release import Trained
 from train.run import WorkerConfig
 from train.runs import Run
@@ -135,7 +135,7 @@ def platforms(bench: Bench, seeds: int) -> None:
         for number, platform in enumerate(past.platforms):
             asked = split.test.where(split.test.platform == number)
             task = Task(f"on {platform}", past, asked, ks=(10,), training=split.train)
-            dense, sparse = (scorer for _, scorer in parts(model.flagship)[1:])
+            dense, sparse = (scorer for _, scorer in parts(model)[1:])
             scorers: list[tuple[str, Scorer]] = [
                 (TRAINED_WITH, model.flagship),
                 (f"{TRAINED_WITH}, dense", dense),
@@ -216,7 +216,7 @@ def cold_items(bench: Bench, seeds: int) -> None:
             ("chance", Chance(len(hidden))),
             *((name, tune(TEXTS[name], material).fitted.model) for name in TEXTS),
         ]
-        for name, scorer in [*scorers, *parts(model.flagship)]:
+        for name, scorer in [*scorers, *parts(model)]:
             found.setdefault(("hidden items", name), []).append(evaluate(scorer, among))
         for name, part, one in (("isthmus", whole, knows_all), ("isthmus, items hidden", split, model)):
             task = asked_at_test(part, config)
@@ -399,11 +399,8 @@ def prepare_islands(var: Path) -> Snapshot:
     return snapshot_of(ISLANDS, var / "islands" / "source", var / "islands")
 
 
-CONFIGS: Final[Mapping[str, LoopConfig]] = {
-    "islands": LoopConfig(batch=32, encoder=EncoderConfig(dim=64, dropout=0.3)),
-    "movielens-100k": replace(DENSE_RATINGS, split="random_per_user", seed=SPLIT_SEEDS[0]),
-}
-"""How to train where the default does not suit; that of the islands is the demo's."""
+SPLITS: Final[Mapping[str, tuple[SplitName, int]]] = {"movielens-100k": ("random_per_user", SPLIT_SEEDS[0])}
+"""How events are held out, and the seed, where it is not leave_one_out and 0."""
 ASKED: Final[Mapping[str, Callable[[Bench, int], None]]] = {
     "newcomers": newcomers,
     "platforms": platforms,
@@ -436,7 +433,8 @@ def main() -> None:
             )
             with open_store(f"sqlite:///{var / 'graph.db'}") as store:
                 embed(store, var, DEFAULT_MODEL)
-            config = CONFIGS.get(name, LoopConfig())
+            split, seed = SPLITS.get(name, ("leave_one_out", 0))
+            config = replace(suited(prepared, split), seed=seed)
             if arguments.epochs:
                 config = replace(config, epochs=arguments.epochs)
             for question in arguments.ask or BENCHES.get(name, ("items",)):

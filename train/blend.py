@@ -55,9 +55,12 @@ class Blend:
         Args:
             warm: [N] 0 where an item had no event in training.
         """
-        shift = np.asarray(self.cold, dtype=np.float32)[flagship.item_platform]
-        bias = flagship.bias + np.where(warm > 0, np.float32(0), shift)
+        bias = flagship.bias + self.shifts(flagship.item_platform, warm)
         return replace(flagship, leads_to=leads_to.with_query(self.decay, self.scale), bias=bias)
+
+    def shifts(self, item_platform: NDArray[np.int64], warm: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N] what `cold` adds to the score of each item."""
+        return np.where(warm > 0, np.float32(0), np.asarray(self.cold, dtype=np.float32)[item_platform])
 
 
 def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
@@ -95,12 +98,11 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
                     best_part = leads_to
     best_part = best_part.with_query(best.decay, best.scale)
     scores = dense + best_part.score(histories)
-    cold = np.bincount(split.train.item, minlength=num_items) == 0
+    warm = np.bincount(split.train.item, minlength=num_items).astype(np.float32)
     for part in _COLD_PARTS:
-        shifts = tuple(_cold_shifts(scores.copy(), part, histories, task, split))
-        shifted = scores + np.where(cold, np.asarray(shifts, np.float32)[flagship.item_platform], np.float32(0))
-        if value(shifted) >= (1 - COLD_PRICE) * best.value:
-            return replace(best, cold=shifts), best_part
+        choice = replace(best, cold=tuple(_cold_shifts(scores.copy(), part, histories, task, split)))
+        if value(scores + choice.shifts(flagship.item_platform, warm)) >= (1 - COLD_PRICE) * best.value:
+            return choice, best_part
     return replace(best, cold=(0.0,) * len(split.train.platforms)), best_part
 
 

@@ -28,7 +28,7 @@ def suited(snapshot: Snapshot, split: SplitName) -> LoopConfig:
     if np.ceil(counts / encoder.max_history).sum() < FEW_WINDOWS:
         encoder = replace(encoder, dim=64, dropout=0.3)
         config = replace(config, batch=32)
-    if split == "random_per_user" or snapshot.tied() > TIED:
+    if split.startswith("random_per_user") or snapshot.tied() > TIED:
         encoder = replace(encoder, max_history=100, ordered=False)
         config = replace(config, epochs=24)
     return replace(config, encoder=encoder)
