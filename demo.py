@@ -71,7 +71,7 @@ def run(settings: "Settings", *, once: bool) -> None:
         with road.stage("cut a snapshot") as done:
             snapshot = write_snapshot(store, var / "snapshots")
             done.said = snapshot.id
-        config = settings.with_training(**TRAINING | settings.training | {"split": "newcomers"}).configured(LoopConfig)
+        config = settings.with_training(**TRAINING | settings.training).with_split("newcomers").configured(LoopConfig)
         bundle, figures = _train(store, Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var), road)
         _show_quality(console, figures)
     person = choose_person(snapshot)

@@ -150,7 +150,8 @@ def _isthmus(training: Interactions, *, run: Run, told: Told, preset: LoopConfig
     """
     config = run.config
     if preset is not None:
-        config = replace(preset, split=config.split, seed=config.seed, only_platform=config.only_platform)
+        how = ("split", "validation_from", "test_from", "seed", "only_platform")
+        config = replace(preset, **{name: getattr(config, name) for name in how})
     run = replace(run, config=config)
     result = run.fit(
         WorkerConfig(workers=0), lambda epoch: told(f"isthmus: epoch {epoch['epoch']} of at most {config.epochs}")

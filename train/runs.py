@@ -54,7 +54,7 @@ class Run:
         """
         if self.config.split != "leave_one_out":
             raise TrainingError(
-                f"the split {self.config.split} draws anew from a new snapshot and would ask for events that the "
+                f"the split {self.config.split} parts a new snapshot anew and may ask for events that the "
                 "earlier run was trained on: continue with leave_one_out, or train without --continue"
             )
         platforms = sorted(set(read_snapshot(self.inputs.snapshot).items["platform"].to_pylist()))
