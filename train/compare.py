@@ -117,7 +117,7 @@ def compare(
         if not len(split.validation):
             raise TrainingError("no event is held out for validation: ingest longer histories")
         task = asked_of(config.split, split, sampled=sampled, ks=ks, seed=config.seed)
-        task = replace(task, item_vectors=text)
+        task = replace(task, item_vectors=text if text is not None and text.any() else None)
 
         def tell(now: str, prefix: str = f"seed {number + 1} of {seeds}  " if seeds > 1 else "") -> None:
             told(prefix + now)

@@ -15,7 +15,7 @@ from graph.interactions import join
 from graph.snapshot import Snapshot, read_snapshot
 from graph.split import Split, random_per_user
 from models.baselines.popularity import Popularity
-from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
+from tests.planted_training import SMALL, TEXT_MODEL, write_no_vectors, write_word_vectors
 from train.compare import Entry, asked_of, compare, held_out_task, next_task, withheld_task
 from train.data import split_by
 from train.evaluate import evaluate
@@ -203,6 +203,13 @@ def test_without_text_vectors_models_of_interactions_can_still_be_compared(bench
     assert not any(row.metric.startswith("diversity") for row in entry.report.rows)
     with pytest.raises(Exception, match="isthmus embed"):
         next(compare(bare, ["text-gcn"]))
+
+
+def test_on_a_graph_without_any_text_every_list_is_not_called_diverse(bench: Run, tmp_path: Path):
+    shutil.copytree(bench.var / "snapshots", tmp_path / "snapshots")
+    write_no_vectors(tmp_path / "vectors")
+    [entry] = compare(replace(bench, var=tmp_path), ["popularity"])
+    assert not any(row.metric.startswith("diversity") for row in entry.report.rows)
 
 
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
