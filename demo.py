@@ -69,7 +69,7 @@ def run(settings: "Settings", *, once: bool) -> None:
         with road.stage("cut a snapshot") as done:
             snapshot = write_snapshot(store, var / "snapshots")
             done.said = snapshot.id
-        config = settings.configured(replace(suited(snapshot, "newcomers"), seed=SEED))
+        config = settings.with_split("newcomers").configured(replace(suited(snapshot, "newcomers"), seed=SEED))
         bundle, figures = _train(store, Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var), road)
         _show_quality(console, figures)
     person = choose_person(snapshot)

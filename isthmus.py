@@ -65,7 +65,7 @@ Sampled = Annotated[
     typer.Option(help="Rank each target among so many items instead of all.", show_default="full ranking"),
 ]
 Cohorts = Annotated[bool, typer.Option("--cohorts", help="Show every group of people and items.")]
-Protocol = Literal["leave_one_out", "random_per_user", "newcomers"]
+Protocol = Literal["leave_one_out", "random_per_user", "newcomers", "temporal"]
 Port = Annotated[int | None, typer.Option(help="The port to listen on.", show_default="8000")]
 
 
@@ -328,6 +328,19 @@ def compare(
     protocol: Annotated[
         Protocol | None, typer.Option(help="How events are held out.", show_default="as training: says")
     ] = None,
+    validation_from: Annotated[
+        datetime | None,
+        typer.Option(
+            help="With temporal: where training ends and validation begins (UTC).",
+            show_default="with the newest fifth of events",
+        ),
+    ] = None,
+    test_from: Annotated[
+        datetime | None,
+        typer.Option(
+            help="With temporal: where validation ends and test begins (UTC).", show_default="with the newest tenth"
+        ),
+    ] = None,
     sampled: Sampled = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repeat with so many seeds of split, weights and sample.")] = 1,
     metrics: Annotated[
@@ -364,7 +377,10 @@ def compare(
 
     [bold]Protocols[/]   leave_one_out asks for each person's last event;
     random_per_user for a tenth, drawn at random; newcomers for what people
-    did first on a platform where they are new.
+    did first on a platform where they are new; temporal for all that
+    everybody did from an instant on, given all before: the newest tenth of
+    events, with the tenth before it for validation, unless --validation-from
+    and --test-from say otherwise.
 
     [bold]Metrics[/]   recall, ndcg, hr, f1, coverage, diversity and novelty with
     a cut-off, such as ndcg@20; mrr and auc.
@@ -380,7 +396,9 @@ def compare(
     from train.families import FAMILIES
     from train.runs import Run
 
-    settings = _settings(config, store=store, var=var, text_model=text_model).with_training(split=protocol)
+    settings = _settings(config, store=store, var=var, text_model=text_model).with_split(
+        protocol, validation_from=validation_from, test_from=test_from
+    )
     if snapshot is None:
         with open_store(settings.store_url) as graph:
             cut = write_snapshot(graph, settings.var / "snapshots")
@@ -554,6 +572,8 @@ def _compare(
         about = {
             "snapshot": run.snapshot,
             "protocol": run.config.split,
+            "validation_from": run.config.validation_from,
+            "test_from": run.config.test_from,
             "sampled": sampled,
             "text_model": run.text_model,
         }

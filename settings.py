@@ -16,6 +16,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_type_hints
 
@@ -103,6 +104,16 @@ class Settings(BaseSettings):
         given = {name: value for name, value in flags.items() if value is not None}
         return self.model_copy(update={"training": self.training | given})
 
+    def with_split(self, split: str | None, **instants: date | None) -> Self:
+        """These settings with a split that was given as a flag, and its instants; None was not given.
+
+        The instants of a configured split by time are not those of another one.
+        """
+        kept = dict(self.training)
+        if split is not None and split != kept.get("split"):
+            kept = {name: value for name, value in kept.items() if name not in {"validation_from", "test_from"}}
+        return self.model_copy(update={"training": kept}).with_training(split=split, **instants)
+
     def configured(self, base: ConfigT) -> ConfigT:
         """A training configuration with the fields that `training` gives in the place of its own.
 
@@ -111,7 +122,11 @@ class Settings(BaseSettings):
         kind: type[Any] = type(base)
         _check_fields(kind, self.training, "training")
         try:
-            configured: ConfigT = TypeAdapter(kind).validate_python(_over(asdict(base), self.training))
+            # YAML and flags make dates of what looks like one; a configuration is text and numbers.
+            given = {
+                name: value.isoformat() if isinstance(value, date) else value for name, value in self.training.items()
+            }
+            configured: ConfigT = TypeAdapter(kind).validate_python(_over(asdict(base), given))
         except ValidationError as error:
             raise SettingsError(
                 "; ".join(_sentence(problem, None, ("training",)) for problem in error.errors())

@@ -158,6 +158,26 @@ def temporal(interactions: Interactions, validation_from: datetime, test_from: d
     return _parts(interactions, part)
 
 
+def newest(interactions: Interactions, share: float = 0.1) -> tuple[datetime, datetime]:
+    """The instants for `temporal` by which the newest share of all events is test, and as many before are validation.
+
+    Events of one second stay together, in the later part, which may then be larger.
+
+    Raises: SplitError if the share leaves nothing to training, or the events are at too few instants.
+    """
+    if not 0 < share < 0.5:
+        raise SplitError(f"share is {share} for each of test and validation: give more than 0 and less than 0.5")
+    at, held = np.sort(interactions.at), round(share * len(interactions))
+    oldest, validation_from, test_from = (int(at[-places]) if held else 0 for places in (len(at), 2 * held, held))
+    if not oldest < validation_from < test_from:
+        raise SplitError(
+            f"{len(at)} events at {len(np.unique(at))} instants cannot be parted by time into training and "
+            f"{share:.0%} each of validation and test: give the two instants yourself (training.validation_from and "
+            "test_from), or choose another split where times are not known"
+        )
+    return datetime.fromtimestamp(validation_from, UTC), datetime.fromtimestamp(test_from, UTC)
+
+
 def _positions(interactions: Interactions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[E] how many events the person of each event has, and which of them this is, from 0."""
     count = np.diff(interactions.offsets)[interactions.user]

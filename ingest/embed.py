@@ -82,7 +82,8 @@ def embed(
     """Write var/vectors/<model>/<label>.parquet (key, text_hash, vector) for every label of the store.
 
     Nodes without text get no vector, nodes that left the store leave the file, and a text that some node had before is
-    not embedded again. A file appears whole or not at all; one that would not change is not touched.
+    not embedded again; a label without any text gets a file without vectors. A file appears whole or not at all; one
+    that would not change is not touched.
     A Ray that runs already is used; else one is started, and stopped at the end. Without new texts none is.
 
     Args:
@@ -195,16 +196,15 @@ def _make(folder: Path) -> None:
 
 
 def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArray[np.float32]]) -> None:
-    if list(before.keys) == list(texts.keys) and list(before.hashes) == list(texts.hashes):
+    if path.exists() and list(before.keys) == list(texts.keys) and list(before.hashes) == list(texts.hashes):
         return
-    if not texts.keys:
-        path.unlink()
-        return
+    # Where nothing can be read the file says so: training takes one that is not there for one that was forgotten.
+    matrix = np.stack(vectors) if vectors else np.zeros((0, 1), dtype=np.float32)
     table = pa.table(
         {
             "key": pa.array(texts.keys, pa.string()),
             "text_hash": pa.array(texts.hashes, pa.string()),
-            "vector": _vector_array(np.stack(vectors)),
+            "vector": _vector_array(matrix),
         }
     )
     part = None

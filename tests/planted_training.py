@@ -65,6 +65,16 @@ def write_word_vectors(snapshot: Snapshot, folder: Path) -> Path:
     return model
 
 
+def write_no_vectors(folder: Path) -> Path:
+    """What ingest writes of a graph without any text: a file that holds none."""
+    model = folder / TEXT_MODEL
+    model.mkdir(parents=True)
+    nothing = pa.array([], pa.string())
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([], pa.float32()), 1)
+    pq.write_table(pa.table({"key": nothing, "text_hash": nothing, "vector": vectors}), model / "Item.parquet")
+    return model
+
+
 def train_planted(snapshot: Snapshot, folder: Path, config: LoopConfig = SMALL) -> PlantedRun:
     """Train in this process, without a cluster, on text vectors written below a folder."""
     inputs = Inputs(snapshot.path, write_word_vectors(snapshot, folder / "vectors"), folder / "log")

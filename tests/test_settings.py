@@ -3,6 +3,7 @@
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -127,6 +128,27 @@ def test_training_fields_become_the_configuration_that_they_name(file):
 def test_what_is_not_given_stays_as_it_was(file):
     file.write_text("training: {inner: {depth: 2}}\n")
     assert read_settings().configured(Outer(5, Inner(7))) == Outer(5, Inner(2))
+
+
+@dataclass(frozen=True)
+class Parted:
+    split: str = "leave_one_out"
+    validation_from: str | None = None
+    test_from: str | None = None
+
+
+def test_a_date_of_the_file_or_of_a_flag_is_the_text_that_it_was(file):
+    file.write_text("training: {split: temporal, validation_from: 2024-01-07, test_from: 2024-01-10T00:00:00Z}\n")
+    settings = read_settings()
+    assert settings.configured(Parted) == Parted("temporal", "2024-01-07", "2024-01-10T00:00:00+00:00")
+    given = settings.with_split(None, validation_from=datetime(2024, 1, 8, 12, tzinfo=UTC), test_from=None)
+    assert given.configured(Parted) == Parted("temporal", "2024-01-08T12:00:00+00:00", "2024-01-10T00:00:00+00:00")
+
+
+def test_another_split_does_not_take_over_the_instants_of_the_configured_one(file):
+    file.write_text("training: {split: temporal, validation_from: 2024-01-07, test_from: 2024-01-10}\n")
+    assert read_settings().with_split("newcomers").configured(Parted) == Parted("newcomers")
+    assert read_settings().with_split("temporal").configured(Parted) == Parted("temporal", "2024-01-07", "2024-01-10")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from graph.interactions import join
 from graph.snapshot import read_snapshot
 from graph.split import Split
 from graph.vectors import read_vectors
-from train.data import SplitName, split_by
+from train.data import SplitName
 from train.evaluate import Report, Task, evaluate
 from train.families import FAMILIES, Material, Settings, Told, to_nobody
 from train.loop import TrainingError, validation_task
@@ -73,7 +73,12 @@ def asked_of(
     protocol: SplitName, split: Split, *, sampled: int | None = None, ks: Sequence[int] = (10,), seed: int = 0
 ) -> Task:
     """What is asked at test after a split of this name."""
-    tasks = {"leave_one_out": held_out_task, "random_per_user": withheld_task, "newcomers": next_task}
+    tasks = {
+        "leave_one_out": held_out_task,
+        "random_per_user": withheld_task,
+        "newcomers": next_task,
+        "temporal": held_out_task,
+    }
     return replace(tasks[protocol.removesuffix("_cold_items")](split, sampled=sampled, ks=ks), seed=seed)
 
 
@@ -108,11 +113,11 @@ def compare(
     for number in range(seeds):
         here = replace(run, config=replace(run.config, seed=run.config.seed + number))
         config = here.config
-        split = split_by(config.split, interactions, config.seed, config.only_platform)
+        split = config.parted(interactions)
         if not len(split.validation):
             raise TrainingError("no event is held out for validation: ingest longer histories")
         task = asked_of(config.split, split, sampled=sampled, ks=ks, seed=config.seed)
-        task = replace(task, item_vectors=text)
+        task = replace(task, item_vectors=text if text is not None and text.any() else None)
 
         def tell(now: str, prefix: str = f"seed {number + 1} of {seeds}  " if seeds > 1 else "") -> None:
             told(prefix + now)

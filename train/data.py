@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from graph.errors import SplitError
 from graph.hetero import hetero_data
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
-from graph.split import Split, hide_items, leave_one_out, newcomers, random_per_user
+from graph.split import Split, hide_items, leave_one_out, newcomers, newest, random_per_user, temporal
 from graph.vectors import read_vectors
 from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_buckets
 from models.explain import Knowledge
@@ -26,16 +27,28 @@ _SORTED_AT_ONCE: Final = 16
 """Batches whose windows are sorted by length together: more would leave less padding and less chance."""
 
 SplitName = Literal[
-    "leave_one_out", "random_per_user", "newcomers", "leave_one_out_cold_items", "random_per_user_cold_items"
+    "leave_one_out",
+    "random_per_user",
+    "newcomers",
+    "temporal",
+    "leave_one_out_cold_items",
+    "random_per_user_cold_items",
 ]
 """The last two are the first two with a tenth of the items hidden from training, see `graph.split.hide_items`."""
 
 
-def split_by(name: SplitName, interactions: Interactions, seed: int, only: str | None = None) -> Split:
+def split_by(
+    name: SplitName,
+    interactions: Interactions,
+    seed: int,
+    only: str | None = None,
+    instants: tuple[datetime, datetime] | None = None,
+) -> Split:
     """Split by the name of a protocol; only wanted events are held out and trained on, dislikes stay out of all parts.
 
     Args:
         only: keep of each part the events of this platform alone, after the split; None keeps all.
+        instants: where validation and test begin in a temporal split; None takes those of `graph.split.newest`.
     Raises: SplitError.
     """
     wanted = interactions.where(interactions.weight > 0)
@@ -43,6 +56,8 @@ def split_by(name: SplitName, interactions: Interactions, seed: int, only: str |
         split = newcomers(wanted, seed=seed)
     elif name.startswith("leave_one_out"):
         split = leave_one_out(wanted)
+    elif name == "temporal":
+        split = temporal(wanted, *(instants or newest(wanted)))
     else:
         split = random_per_user(wanted, seed=seed)
     if name.endswith("_cold_items"):

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from graph.errors import IsthmusError
+from graph.interactions import Interactions
 from graph.snapshot import read_snapshot
 from graph.split import Split
 from models.encoder import Encoder, EncoderConfig
@@ -66,6 +68,11 @@ class LoopConfig:
     """AdamW's, on matrices only."""
     split: SplitName = "leave_one_out"
     """How validation and test events are held out."""
+    validation_from: str | None = None
+    """With the split temporal: the instant that validation begins at, ISO 8601, UTC where it names no other zone. None:
+    of what people wanted, the newest tenth is test and the tenth before it validation."""
+    test_from: str | None = None
+    """The instant that validation ends and test begins at; given together with `validation_from`."""
     seed: int = 0
     """Of the split, the initial weights, the order of windows and the negatives."""
     only_platform: str | None = None
@@ -83,12 +90,41 @@ class LoopConfig:
                 f"learning_rate is {self.learning_rate} and weight_decay {self.weight_decay}: "
                 "give a positive rate, such as 0.003, and a decay of at least 0"
             )
+        self._instants()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "LoopConfig":
         """The inverse of `dataclasses.asdict`."""
         parts = {"encoder": EncoderConfig(**values["encoder"]), "objective": ObjectiveConfig(**values["objective"])}
         return cls(**{**values, **parts})
+
+    def parted(self, interactions: Interactions) -> Split:
+        """The split of these events that this configuration asks for.
+
+        Raises: SplitError.
+        """
+        return split_by(self.split, interactions, self.seed, self.only_platform, self._instants())
+
+    def _instants(self) -> tuple[datetime, datetime] | None:
+        given = {"validation_from": self.validation_from, "test_from": self.test_from}
+        said = {name: value for name, value in given.items() if value is not None}
+        if not said:
+            return None
+        shown = " and ".join(f"{name} is {value}" for name, value in given.items())
+        if self.split != "temporal":
+            raise ValueError(
+                f"{shown}, the split {self.split}: instants are for the split temporal alone, leave them out"
+            )
+        if len(said) == 1:
+            raise ValueError(f"{shown}: give both, or neither for the newest two tenths of what people wanted")
+        try:
+            start, end = (datetime.fromisoformat(value) for value in said.values())
+        except ValueError:
+            raise ValueError(f"{shown}: give two instants in ISO 8601, such as 2024-01-31T00:00Z") from None
+        start, end = (each.replace(tzinfo=each.tzinfo or UTC) for each in (start, end))
+        if start >= end:
+            raise ValueError(f"{shown}: validation comes first, give the earlier instant to validation_from")
+        return start, end
 
     def shortened(self) -> "LoopConfig":
         """For a run that begins with trained weights: a quarter of the epochs at a third of the learning rate."""
@@ -119,7 +155,7 @@ class Prepared:
 def prepare(inputs: Inputs, config: LoopConfig) -> Prepared:
     """Read the snapshot and the vectors; the graph around the items knows the training part alone."""
     snapshot = read_snapshot(inputs.snapshot)
-    split = split_by(config.split, snapshot.interactions(), config.seed, config.only_platform)
+    split = config.parted(snapshot.interactions())
     return Prepared(split, item_side(snapshot, split.train, inputs.vectors))
 
 

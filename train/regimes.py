@@ -16,7 +16,7 @@ from train.loop import LoopConfig
 
 FEW_WINDOWS: Final = 5000
 """Windows of 50 events below which an epoch of large steps would be over before much is learned."""
-TIED: Final = 0.9
+TIED: Final = 0.75
 """Share of a person's neighbouring events at one instant from which on a source counts as not knowing their order."""
 
 

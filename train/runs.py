@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graph.snapshot import read_snapshot
+from graph.vectors import read_vectors
 from train.adapt import Start
 from train.data import FORM
 from train.loop import BEST, Inputs, LoopConfig, TrainingError
@@ -54,7 +55,7 @@ class Run:
         """
         if self.config.split != "leave_one_out":
             raise TrainingError(
-                f"the split {self.config.split} draws anew from a new snapshot and would ask for events that the "
+                f"the split {self.config.split} parts a new snapshot anew and may ask for events that the "
                 "earlier run was trained on: continue with leave_one_out, or train without --continue"
             )
         platforms = sorted(set(read_snapshot(self.inputs.snapshot).items["platform"].to_pylist()))
@@ -94,10 +95,14 @@ class Run:
         return TrainingResult(**{**said, "checkpoint": checkpoint}) if checkpoint.is_dir() else None
 
     def fit(self, who: WorkerConfig, progress: Progress | None = None) -> TrainingResult:
-        """Train, going on where a run that was killed had come; a run that has ended is not done again."""
+        """Train, going on where a run that was killed had come; a run that has ended is not done again.
+
+        Raises: SnapshotError if there are no text vectors; TrainingError.
+        """
         done = self.result()
         if done is not None:
             return done
+        read_vectors(self.inputs.vectors / "Item.parquet", ())  # what is missing is said here and not by a worker
         result = train(self.inputs, self.config, who, self.folder, progress)
         said = {**asdict(result), "checkpoint": os.path.relpath(result.checkpoint, self.folder)}
         (self.folder / _RESULT).write_text(json.dumps({"run": self._said, "result": said}) + "\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from graph.errors import SplitError
 from graph.interactions import Interactions
 from graph.snapshot import Snapshot
-from graph.split import Split, hide_items, leave_one_out, newcomers, random_per_user, temporal
+from graph.split import Split, hide_items, leave_one_out, newcomers, newest, random_per_user, temporal
 from graph.vocabulary import Vocabulary
 from tests.planted import people, person
 
@@ -198,6 +198,29 @@ def test_boundaries_without_a_zone_or_out_of_order_are_refused():
 def test_an_empty_part_is_refused_with_the_span_of_the_events():
     with pytest.raises(SplitError, match=r"0, 1 and 2 events.*from 1970-01-01T00:00:09\+00:00 to 1970-01-01T00:00:20"):
         temporal(interactions([(0, 9), (0, 10), (0, 20)]), instant(5), instant(10))
+
+
+def test_the_newest_tenth_is_for_test_and_the_one_before_it_for_validation_whoever_did_it():
+    whole = interactions([(number % 3, 100 + 7 * number) for number in range(40)])
+    # 40 events from 100 on, one in 7 seconds: test has the last 4, from number 36 on, validation those from 32 on.
+    assert newest(whole) == (instant(100 + 7 * 32), instant(100 + 7 * 36))
+    split = temporal(whole, *newest(whole))
+    assert [len(getattr(split, part)) for part in PARTS] == [32, 4, 4]
+
+
+def test_events_of_one_second_are_not_parted():
+    whole = interactions([(0, at) for at in [1] * 9 + [2] * 5 + [3] * 6])
+    assert newest(whole, 0.2) == (instant(2), instant(3)), (
+        "the 4th newest of 20 is one of six at 3, the 8th of five at 2"
+    )
+
+
+def test_events_that_time_cannot_part_are_refused_with_what_to_do():
+    for ats in ([0] * 20, [0] * 10 + [1] * 10, [0], []):
+        with pytest.raises(SplitError, match=f"{len(ats)} events at {len(set(ats))} instants .* another split"):
+            newest(interactions([(0, at) for at in ats]))
+    with pytest.raises(SplitError, match=r"share is 0\.5"):
+        newest(interactions([(0, 1), (0, 2), (0, 3)]), 0.5)
 
 
 def test_a_newcomer_to_training_still_has_a_row(planted_snapshot: Snapshot):

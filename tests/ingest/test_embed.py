@@ -94,6 +94,26 @@ def test_the_road_of_vectors_from_first_run_to_removed_nodes(store: Store, var: 
     assert list(vectors_of(var)) == ["f:1"]
 
 
+def test_a_graph_without_any_text_gets_files_without_vectors_until_there_is_one(tmp_path: Path, var: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path / 'bare.db'}") as bare, pytest.MonkeyPatch.context() as without:
+        without.setattr("ingest.embed._through_ray", None)
+        bare.ensure_schema()
+        bare.upsert_nodes([Item(ItemKey.parse("f:1")), Item(ItemKey.parse("f:2"))])
+        file = var / "vectors" / DEFAULT_MODEL / "Item.parquet"
+        assert embed(bare, var).labels == [LabelReport("Item", 2, 0, 0)]
+        stamp = file.stat().st_mtime_ns
+        embed(bare, var)
+        assert file.stat().st_mtime_ns == stamp
+    vectors, present = read_vectors(file, ["f:1", "f:2"])
+    assert (vectors.shape, vectors.any(), present.any()) == ((2, 1), False, False)
+    with open_store(f"sqlite:///{tmp_path / 'bare.db'}") as told:
+        told.upsert_nodes([Item(ItemKey.parse("f:1"), title="Drama")])
+        assert embed(told, var).embedded == 1
+    vectors, present = read_vectors(file, ["f:1", "f:2"])
+    assert vectors.shape[1] > 1
+    assert present.tolist() == [True, False]
+
+
 def test_a_model_that_is_not_there_is_one_sentence_before_ray_is_asked(store: Store, var: Path, tmp_path: Path) -> None:
     with pytest.raises(TextError, match="no-model is no folder"):
         embed(store, var, str(tmp_path / "no-model"))

@@ -363,7 +363,8 @@ def test_new_items_are_taken_in_without_an_id_and_with_the_bias_of_items_wanted_
         ({"text_model": "other"}, "text vectors of other"),
         ({"config": replace(SMALL, encoder=replace(SMALL.encoder, dim=16))}, "the same training.encoder"),
         ({"config": replace(SMALL, only_platform="books")}, "train without --continue"),
-        ({"config": replace(SMALL, split="random_per_user")}, "draws anew from a new snapshot"),
+        ({"config": replace(SMALL, split="random_per_user")}, "random_per_user parts a new snapshot anew"),
+        ({"config": replace(SMALL, split="temporal")}, "temporal parts a new snapshot anew"),
     ],
 )
 def test_what_cannot_be_continued_is_refused_with_the_next_step(base: Ended, cold: Run, changes, sentence: str) -> None:

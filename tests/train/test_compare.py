@@ -15,7 +15,7 @@ from graph.interactions import join
 from graph.snapshot import Snapshot, read_snapshot
 from graph.split import Split, random_per_user
 from models.baselines.popularity import Popularity
-from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
+from tests.planted_training import SMALL, TEXT_MODEL, write_no_vectors, write_word_vectors
 from train.compare import Entry, asked_of, compare, held_out_task, next_task, withheld_task
 from train.data import split_by
 from train.evaluate import evaluate
@@ -62,6 +62,23 @@ def test_each_protocol_asks_its_own_question(split: Split):
     assert asked_of("leave_one_out", split, seed=4).seed == 4
     assert asked_of("random_per_user", split).withheld is split.validation
     assert asked_of("newcomers", split).name == "next"
+    by_time = asked_of("temporal", split)
+    assert len(by_time.histories) == len(split.train) + len(split.validation)
+    assert by_time.targets is split.test
+    assert by_time.withheld is None
+
+
+def test_by_time_all_that_a_person_did_from_the_instant_on_is_asked_for_at_once(bench: Run):
+    """Even of people without any event before it."""
+    run = replace(bench, config=replace(SMALL, split="temporal", validation_from="2024-01-04", test_from="2024-01-10"))
+    [entry] = compare(run, ["popularity"], ks=(20,))
+    split = run.config.parted(read_snapshot(run.inputs.snapshot).interactions())
+    asked = np.unique(split.test.user * 10 + split.test.platform)
+    [row] = (row for row in entry.report.rows if (row.cohort, row.metric) == ("all", "recall@20"))
+    assert row.num_queries == len(asked) < len(split.test)
+    [strangers] = (row for row in entry.report.rows if (row.cohort, row.metric) == ("no history", "recall@20"))
+    known = np.unique(np.concatenate([split.train.user, split.validation.user]))
+    assert strangers.num_queries == len(np.unique(asked[~np.isin(asked // 10, known)])) > 0
 
 
 def test_what_is_asked_next_is_the_first_event_after_the_history_and_on_a_new_platform_if_there_is_one(split: Split):
@@ -168,6 +185,13 @@ def test_without_text_vectors_models_of_interactions_can_still_be_compared(bench
         next(compare(bare, ["text-gcn"]))
 
 
+def test_on_a_graph_without_any_text_every_list_is_not_called_diverse(bench: Run, tmp_path: Path):
+    shutil.copytree(bench.var / "snapshots", tmp_path / "snapshots")
+    write_no_vectors(tmp_path / "vectors")
+    [entry] = compare(replace(bench, var=tmp_path), ["popularity"])
+    assert not any(row.metric.startswith("diversity") for row in entry.report.rows)
+
+
 def _command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["isthmus", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -201,6 +225,33 @@ def test_the_command_prints_a_leaderboard_and_saves_it(
     assert (said["protocol"], said["sampled"], said["snapshot"]) == ("random_per_user", 5, bench.snapshot)
     assert [model["model"] for model in said["models"]] == ["ease", "popularity"]
     assert (tmp_path / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_splits_by_time_where_it_is_told_to(
+    bench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "isthmus.yaml").write_text(
+        "training: {split: temporal, validation_from: 2024-01-05, test_from: 2024-01-08T12:00:00Z}\n"
+    )
+    options = ["--var", str(bench.var), "--snapshot", bench.snapshot, "--text-model", TEXT_MODEL, "--save", "."]
+
+    def said(*asked: str) -> tuple[str, str | None, str | None]:
+        _command(monkeypatch, "compare", *options, "--models", "popularity", *asked)
+        about = json.loads((tmp_path / "leaderboard.json").read_text())
+        return about["protocol"], about["validation_from"], about["test_from"]
+
+    assert said() == ("temporal", "2024-01-05", "2024-01-08T12:00:00+00:00")
+    assert said("--test-from", "2024-01-10") == ("temporal", "2024-01-05", "2024-01-10T00:00:00")
+    assert said("--protocol", "leave_one_out") == ("leave_one_out", None, None)
+    (tmp_path / "isthmus.yaml").unlink()
+    assert said("--protocol", "temporal") == ("temporal", None, None)
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["isthmus", "compare", *options, "--test-from", "2024-01-10"])
+    with pytest.raises(SystemExit) as ended:
+        isthmus.main()
+    assert ended.value.code == 1
+    assert "instants are for the split temporal alone" in capsys.readouterr().err
 
 
 def test_the_help_of_the_command_names_every_model(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -133,7 +133,7 @@ def test_shuffling_keeps_each_persons_events_and_forgets_their_times_and_depends
 
 def test_a_split_holds_wanted_events_alone(planted_snapshot: Snapshot) -> None:
     interactions = planted_snapshot.interactions()
-    for name in ("leave_one_out", "random_per_user"):
+    for name in ("leave_one_out", "random_per_user", "temporal"):
         split = split_by(name, interactions, seed=0)
         together = whole(split)
         assert len(together) == np.count_nonzero(interactions.weight > 0) < len(interactions)
@@ -153,7 +153,7 @@ def seen_by_training(snapshot: Snapshot, split: Split, vectors: Path) -> list[np
     return found
 
 
-@pytest.mark.parametrize("name", ["leave_one_out", "random_per_user"])
+@pytest.mark.parametrize("name", ["leave_one_out", "random_per_user", "temporal"])
 def test_changing_what_is_held_out_changes_nothing_that_training_sees(
     planted_snapshot: Snapshot, tmp_path: Path, name
 ) -> None:

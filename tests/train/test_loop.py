@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from train.loop import METRIC, LoopConfig, _Kept, best_encoder, prepare, share_o
 from train.run import WorkerConfig, train
 
 FOUR = replace(SMALL, epochs=4)
+DAYS = {"validation_from": "2024-01-04", "test_from": "2024-01-05"}
+BY_TIME = replace(SMALL, split="temporal", **DAYS)
 
 
 def told(run_log: Path) -> list[dict[str, float]]:
@@ -134,8 +137,37 @@ def test_unordered_histories_are_trained_on_too(planted_snapshot: Snapshot, tmp_
     assert metrics[-1]["loss"] < metrics[0]["loss"]
 
 
-def test_a_configuration_travels_as_a_dictionary_and_comes_back() -> None:
-    assert LoopConfig.from_dict(json.loads(json.dumps(asdict(SMALL)))) == SMALL
+@pytest.mark.parametrize("config", [SMALL, BY_TIME])
+def test_a_configuration_travels_as_a_dictionary_and_comes_back(config: LoopConfig) -> None:
+    assert LoopConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_training_by_time_knows_nothing_from_validation_on_and_learns(
+    planted_snapshot: Snapshot, tmp_path: Path
+) -> None:
+    run = train_planted(planted_snapshot, tmp_path, replace(BY_TIME, epochs=5))
+    split = prepare(run.inputs, run.config).split
+    boundaries = [datetime(2024, 1, day, tzinfo=UTC).timestamp() for day in (4, 5)]
+    assert split.train.at.max() < boundaries[0] <= split.validation.at.min()
+    assert split.validation.at.max() < boundaries[1] <= split.test.at.min()
+    assert run.result.best > 0
+
+
+def test_instants_without_a_zone_are_utc_and_others_are_what_they_say(planted_snapshot: Snapshot) -> None:
+    whole = planted_snapshot.interactions()
+    there = replace(BY_TIME, validation_from="2024-01-04T05:00:00+05:00", test_from="2024-01-04T19:00-05:00")
+    one, other = BY_TIME.parted(whole), there.parted(whole)
+    assert one.validation.at.tolist() == other.validation.at.tolist()
+    assert one.test.at.tolist() == other.test.at.tolist()
+
+
+def test_without_instants_the_newest_tenth_of_what_people_wanted_is_test(planted_snapshot: Snapshot) -> None:
+    split = replace(SMALL, split="temporal").parted(planted_snapshot.interactions())
+    total = len(split.train) + len(split.validation) + len(split.test)
+    assert 0.08 < len(split.validation) / total < 0.15
+    assert 0.08 < len(split.test) / total < 0.15
+    assert split.train.at.max() < split.validation.at.min()
+    assert split.validation.at.max() < split.test.at.min()
 
 
 @pytest.mark.parametrize(
@@ -146,6 +178,10 @@ def test_a_configuration_travels_as_a_dictionary_and_comes_back() -> None:
         ({"batch": 0}, "batch 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"weight_decay": -1.0}, "weight_decay -1.0"),
+        (DAYS, "test_from is 2024-01-05, the split leave_one_out: instants are for the split temporal alone"),
+        ({"split": "temporal", "test_from": "2024-01-05"}, "validation_from is None .* give both, or neither"),
+        ({"split": "temporal", **DAYS, "test_from": "soon"}, "test_from is soon: give two instants in ISO 8601"),
+        ({"split": "temporal", **DAYS, "test_from": "2024-01-04"}, "test_from is 2024-01-04: validation comes first"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_with_its_values(values, named: str) -> None:

@@ -1,6 +1,7 @@
 """Release: the bundle knows all events, says where it comes from, and what it learned goes back into the graph."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,16 @@ import pytest
 from graph.records import Relation
 from graph.snapshot import Snapshot
 from graph.store import Store
+from models.baselines.popularity import Popularity
 from models.bundle import Bundle
 from models.leads_to import LeadsTo
 from tests.planted import RING, item_of
-from tests.planted_training import PlantedRun
+from tests.planted_training import SMALL, PlantedRun, write_no_vectors
+from train.compare import held_out_task
+from train.evaluate import evaluate
+from train.loop import Inputs
 from train.release import assemble, release
+from train.run import WorkerConfig, train
 
 
 def leads_to_of(store: Store) -> list[tuple[str, str, float, str]]:
@@ -24,6 +30,19 @@ def leads_to_of(store: Store) -> list[tuple[str, str, float, str]]:
         (row["source"], row["target"], said["weight"], said["model"])
         for row, said in zip(rows, properties, strict=True)
     ]
+
+
+def test_a_graph_without_any_text_is_trained_on_and_released(planted_snapshot: Snapshot, tmp_path: Path) -> None:
+    inputs = Inputs(planted_snapshot.path, write_no_vectors(tmp_path / "vectors"), tmp_path / "log")
+    config = replace(SMALL, epochs=15)
+    result = train(inputs, config, WorkerConfig(workers=0), tmp_path / "storage")
+    trained = assemble(inputs, config, result.checkpoint)
+    assert not trained.prepared.items.text.any()
+    task = held_out_task(trained.prepared.split)
+    popular = evaluate(Popularity.fit(trained.prepared.split.train), task).value("ndcg@10")
+    assert evaluate(trained.flagship, task).value("ndcg@10") > popular
+    bundle = Bundle.open(release(inputs, config, result, tmp_path / "bundles"))
+    assert len(bundle.items) == len(planted_snapshot.items)
 
 
 def test_the_bundle_says_what_it_was_made_of(

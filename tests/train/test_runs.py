@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from graph.errors import SnapshotError
 from graph.snapshot import Snapshot
 from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
 from train.loop import TrainingError
@@ -73,3 +74,9 @@ def test_a_run_whose_checkpoint_is_gone_is_done_again(ended: Run, tmp_path: Path
 def test_without_any_run_the_next_step_is_said(tmp_path: Path):
     with pytest.raises(TrainingError, match="run isthmus train first"):
         Run.newest(tmp_path)
+
+
+def test_without_text_vectors_no_worker_is_started(ended: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("train.runs.train", None)
+    with pytest.raises(SnapshotError, match=r"other.Item\.parquet does not exist: .* isthmus embed"):
+        replace(ended, text_model="other").fit(HERE)
