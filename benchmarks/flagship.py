@@ -76,8 +76,13 @@ def fixed_parts(snapshot: Snapshot, var: Path, seeds: int) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     seconds = []
     for seed in range(seeds):
-        instants = {"validation_from": KGAT_PARTS.validation_from, "test_from": KGAT_PARTS.test_from}
-        model, run, took = trained(snapshot, var, replace(suited(snapshot, "temporal"), seed=seed, **instants))
+        config = replace(
+            suited(snapshot, "temporal"),
+            validation_from=KGAT_PARTS.validation_from,
+            test_from=KGAT_PARTS.test_from,
+            seed=seed,
+        )
+        model, run, took = trained(snapshot, var, config)
         split = model.prepared.split
         task = replace(held_out_task(split, ks=(20,)), seed=seed)
         again = refitted(snapshot, run, model, task.histories)

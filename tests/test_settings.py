@@ -140,15 +140,15 @@ class Parted:
 def test_a_date_of_the_file_or_of_a_flag_is_the_text_that_it_was(file):
     file.write_text("training: {split: temporal, validation_from: 2024-01-07, test_from: 2024-01-10T00:00:00Z}\n")
     settings = read_settings()
-    assert settings.configured(Parted) == Parted("temporal", "2024-01-07", "2024-01-10T00:00:00+00:00")
+    assert settings.configured(Parted()) == Parted("temporal", "2024-01-07", "2024-01-10T00:00:00+00:00")
     given = settings.with_split(None, validation_from=datetime(2024, 1, 8, 12, tzinfo=UTC), test_from=None)
-    assert given.configured(Parted) == Parted("temporal", "2024-01-08T12:00:00+00:00", "2024-01-10T00:00:00+00:00")
+    assert given.configured(Parted()) == Parted("temporal", "2024-01-08T12:00:00+00:00", "2024-01-10T00:00:00+00:00")
 
 
 def test_another_split_does_not_take_over_the_instants_of_the_configured_one(file):
     file.write_text("training: {split: temporal, validation_from: 2024-01-07, test_from: 2024-01-10}\n")
-    assert read_settings().with_split("newcomers").configured(Parted) == Parted("newcomers")
-    assert read_settings().with_split("temporal").configured(Parted) == Parted("temporal", "2024-01-07", "2024-01-10")
+    assert read_settings().with_split("newcomers").configured(Parted()) == Parted("newcomers")
+    assert read_settings().with_split("temporal").configured(Parted()) == Parted("temporal", "2024-01-07", "2024-01-10")
 
 
 @pytest.mark.parametrize(
