@@ -241,8 +241,12 @@ def train(
     leaves these weights as they are, and learns beside them what is the
     platform's own: how people ask there, and what is popular.
 
-    Other knobs are set under training: in isthmus.yaml, or as
-    ISTHMUS_TRAINING__LEARNING_RATE=0.001.
+    Settings suit the data: few people or many, an order that says
+    something or none. Others are set under training: in isthmus.yaml, or
+    as ISTHMUS_TRAINING__LEARNING_RATE=0.001.
+
+    Metrics of each epoch are in var/training/*/log for TensorBoard, and go
+    to MLflow (isthmus[mlflow]) where MLFLOW_TRACKING_URI names a server.
 
     [bold]Examples[/]
 

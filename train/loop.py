@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import os
 import random
 import shutil
 import sys
@@ -31,6 +30,7 @@ from models.leads_to import LeadsTo
 from train.adapt import Held, Start, begin
 from train.data import ItemSide, SplitName, TrainingBatch, Windows, item_side, new_encoder, split_by
 from train.evaluate import Task, evaluate
+from train.log import Log
 from train.step import Objective, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     if kept is not None and checkpoint is not None:
         # What a run that had ended already says; Ray tells it by itself where it keeps the checkpoints.
         ray.train.report({"epoch": run.epoch, "best": run.best, "parameters": parameters}, checkpoint=checkpoint)
-    log = _Log(inputs.log) if rank == 0 else None
+    log = Log(inputs.log, values["config"]) if rank == 0 else None
     while run.epoch < config.epochs and run.stale < config.patience:
         _seed(config.seed + 1000 * (run.epoch + 1) + rank)
         started = time.perf_counter()
@@ -404,21 +404,3 @@ def _give_back_memory() -> None:
 def _seed(seed: int) -> None:
     random.seed(seed)
     torch.manual_seed(seed)
-
-
-class _Log:
-    """Metrics of each epoch for people: a line of JSON, and TensorBoard."""
-
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lines = folder / "metrics.jsonl"
-        self._board = SummaryWriter(str(folder))
-
-    def write(self, metrics: Mapping[str, float]) -> None:
-        with self._lines.open("a") as stream:
-            stream.write(json.dumps(metrics) + os.linesep)
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, int(metrics["epoch"]))
-        self._board.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.log import LINES
 from train.loop import METRIC, Inputs, LoopConfig, TrainingError, train_on_worker, worker_values
 
 Progress = Callable[[dict[str, Any]], None]
@@ -97,7 +98,7 @@ def train(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with _following(inputs.log / "metrics.jsonl", progress):
+    with _following(inputs.log / LINES, progress):
         try:
             result = trainer.fit()
         except (RayError, TrainingFailedError) as error:
