@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graph.interactions import Histories
 from graph.split import Split
 from models.flagship import Flagship
-from models.leads_to import CLOSE, DENSE_UP_TO, NEXT, PLAIN, LeadsTo, Linear
+from models.leads_to import CLOSE, NEXT, PLAIN, LeadsTo, Linear
 from train.evaluate import Task, evaluate
 from train.loop import METRIC
 
@@ -75,7 +75,7 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
     best = Blend(1.0, 0.0, PLAIN, value(dense), value(dense), 0.0)
     best_part = LeadsTo.empty(num_items)
     by_order = NEXT if flagship.history.ordered else CLOSE
-    for linear in (PLAIN, by_order) if num_items <= DENSE_UP_TO else (PLAIN,):
+    for linear in (PLAIN, by_order):
         leads_to = LeadsTo.fit(split.train, linear, text)
         for decay in DECAYS:
             sparse = leads_to.with_query(decay, 1.0).score(histories)
