@@ -26,7 +26,7 @@ NEWEST: Final = 200
 
 _HEAD: Final = 8192
 """Items with the most events, whose part of G is kept: they are in the support of most and take longest to make."""
-_CELLS: Final = 16_000_000
+_CELLS: Final = 32_000_000
 """Values of G and A in memory for targets that are solved together."""
 _WORK: Final = 5_000_000
 """Pairs of events looked at in one piece."""
@@ -102,12 +102,12 @@ class Counts:
         lines = np.float32(self.steps.flat) * (self.wanted_by[rows] @ self.people)
         mine, most = self.events_of[rows], by_steps.shape[1] - 1
         event, line = mine.indices, np.repeat(np.arange(len(rows), dtype=np.int32), np.diff(mine.indptr))
+        back, ahead = self.begin[event] - event, self.end[event] - event
         found = []
         for weights, steps in zip(by_steps, range(-(len(by_steps) // 2), len(by_steps)), strict=False):
-            there = np.flatnonzero((event + steps >= self.begin[event]) & (event + steps < self.end[event]))
-            other = event[there] + np.int32(steps)
-            left = self.end[other] - 1 - (other if steps > 0 else event[there])
-            found.append((weights[np.minimum(left, most)], line[there], self.item[other]))
+            there = np.flatnonzero((back <= steps) & (steps < ahead))
+            left = ahead[there] - 1 - max(steps, 0)
+            found.append((weights[np.minimum(left, most)], line[there], self.item[event[there] + steps]))
         values, places, items = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return csr_array(lines + csr_array((values, (places, items)), shape=lines.shape))
 
@@ -201,8 +201,11 @@ def _told(index: ItemIndex, queries: NDArray[np.float32], k: int) -> csr_array:
 
 
 def _dense(counts: Counts, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-    parts = [counts.lines(some, counts.steps.gram)[:, columns].toarray() for some in counts.blocks(rows)]
-    return np.concatenate(parts) if len(rows) else np.zeros((0, len(columns)), np.float32)
+    lines, end = np.empty((len(rows), len(columns)), np.float32), 0
+    for some in counts.blocks(rows):
+        start, end = end, end + len(some)
+        lines[start:end] = counts.lines(some, counts.steps.gram)[:, columns].toarray()
+    return lines
 
 
 def _alike(candidates: csr_array) -> Iterator[NDArray[np.int64]]:
@@ -211,8 +214,8 @@ def _alike(candidates: csr_array) -> Iterator[NDArray[np.int64]]:
     What a support says about its target is smoothed along supports, and each half lies on its side of the longest axis.
     """
     size = candidates.shape[0]
-    places = np.random.default_rng(0).standard_normal((size, 16)).astype(np.float32)
-    for _ in range(6):
+    places = np.random.default_rng(0).standard_normal((size, 32)).astype(np.float32)
+    for _ in range(15):
         places += candidates @ places
         places -= places.mean(axis=0)
         places /= np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-9)
