@@ -22,24 +22,31 @@ from graph.interactions import Histories, Interactions
 from models.baselines.ease import EASE
 from models.baselines.matrix import check_decay, positive_matrix, query_matrix
 from models.baselines.ridge import inverse
+from models.local_ridge import Counts, Steps, TextWeights, largest, local_weights
 
 WEIGHTS: Final = 6_000_000
 """Weights that are kept of all lines together."""
 DENSE_UP_TO: Final = 30_000
-"""Items up to which order may count: an item-item matrix is inverted in one piece, 3.6 GB and minutes at the most."""
+"""Items up to which an item-item matrix is inverted in one piece, 3.6 GB and minutes at the most; more are solved on
+few items each."""
+SUPPORT: Final = 100
+"""Items that each item is solved on where there are many."""
 
 _BLOCK: Final = 512
 _CLOSE_OVER: Final = 10.0
 """Steps over which closeness falls to 1 / e."""
+_CLOSE_STEPS: Final = int(5 * _CLOSE_OVER)
 _FADE: Final = 0.7
 """Factor an event loses for each later one where the next event is asked for."""
 _FADED: Final = 1e-3
 """What has faded to less is left out."""
+_SMALLEST: Final = 1e-5
+"""A weight has to be larger."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """How the linear model is fitted; closeness and following take at most DENSE_UP_TO items."""
+    """How the linear model is fitted."""
 
     ridge: float = 300.0
     """lambda of EASE, at least 1."""
@@ -92,6 +99,9 @@ class LeadsTo:
     ) -> Self:
         """Solve and keep the largest weights of each line, by absolute value; untouched items have none.
 
+        Above DENSE_UP_TO touched items each column of B is solved on SUPPORT items alone, from the newest events of
+        each person (`models.local_ridge`).
+
         Args:
             text: [N, T] text vectors, 0 for items without any; None says nothing about any item.
             keep: weights a line; None keeps as many as make WEIGHTS in all.
@@ -100,8 +110,10 @@ class LeadsTo:
         keep = max(1, WEIGHTS // max(num_items, 1)) if keep is None else keep
         if keep < 1:
             raise ValueError(f"keep is {keep}: give at least 1 weight a line, such as 200")
+        touched = np.unique(interactions.item[interactions.weight > 0])
+        if len(touched) > DENSE_UP_TO:
+            return cls(_solve_locally(interactions, touched, linear, text, keep))
         weights_of = _solve(interactions, linear, text)
-        touched = np.unique(positive_matrix(interactions).indices).astype(np.int64)
         lines, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         values = [np.zeros(0, np.float32)]
         for start in range(0, len(touched), _BLOCK):
@@ -111,7 +123,7 @@ class LeadsTo:
             size = min(keep, num_items)
             best = np.argpartition(np.abs(block), num_items - size, axis=1)[:, num_items - size :]
             weights = np.take_along_axis(block, best, axis=1)
-            line, place = np.nonzero(np.abs(weights) > 1e-5)
+            line, place = np.nonzero(np.abs(weights) > _SMALLEST)
             lines.append(rows[line])
             columns.append(best[line, place])
             values.append(weights[line, place])
@@ -142,11 +154,6 @@ def _solve(
     num_items = len(interactions.items)
     wanted = interactions.where(interactions.weight > 0)
     touched, place = np.unique(wanted.item, return_inverse=True)
-    if len(touched) > DENSE_UP_TO:
-        raise ValueError(
-            f"{len(touched)} items have events, order can count for at most {DENSE_UP_TO}: "
-            "leave closeness and following at 0"
-        )
     people = csr_array(positive_matrix(interactions)[:, touched])
     size = len(touched)
     gram = people.T @ people
@@ -179,17 +186,41 @@ def _solve(
     return rows_of
 
 
-@dataclass(frozen=True, eq=False)
-class _TextWeights:
-    """E = left right' off the diagonal."""
+def _solve_locally(
+    interactions: Interactions, touched: NDArray[np.int64], linear: Linear, text: NDArray[np.float32] | None, keep: int
+) -> csr_array:
+    """[N, N] the largest weights of each line, each column solved on few items."""
+    wanted = interactions.where(interactions.weight > 0)
+    touched = touched[np.argsort(-np.bincount(wanted.item)[touched], kind="stable")]
+    place = np.empty(len(interactions.items), np.int64)
+    place[touched] = np.arange(len(touched))
+    counts = Counts.of(wanted.user, place[wanted.item], len(touched), _steps(linear))
+    said = None if text is None or not linear.text else _text_weights(text[touched])
+    rho = 0.0 if text is None else linear.text
+    found = largest(local_weights(counts, linear.ridge + rho, said, rho, SUPPORT), keep).tocoo()
+    kept = np.abs(found.data) > _SMALLEST
+    places = (touched[found.row[kept]], touched[found.col[kept]])
+    return csr_array((found.data[kept], places), shape=(len(interactions.items),) * 2)
 
-    left: NDArray[np.float32]
-    """[N, T]"""
-    right: NDArray[np.float32]
-    """[N, T]"""
+
+def _steps(linear: Linear) -> Steps:
+    """What events of a person add to X'X, W, S'S and S'T pair by pair."""
+    ages = int(np.log(_FADED) / np.log(_FADE)) + 1
+    apart = np.abs(np.arange(-_CLOSE_STEPS, _CLOSE_STEPS + 1))[:, None]
+    share, times = linear.following, np.arange(ages)
+    close = (1 - share) * linear.closeness * np.exp(-apart / _CLOSE_OVER) * (apart < _CLOSE_STEPS)
+    # Both are faded in every later event's line of S: by age and by age + apart.
+    faded = np.where(times + apart < ages, _FADE ** (2 * times + apart), 0)
+    together = np.concatenate([np.zeros_like(apart), np.cumsum(faded, axis=1)], axis=1)
+    before = np.arange(_CLOSE_STEPS, -_CLOSE_STEPS - 1, -1)[:, None]
+    next_to = np.where((before > 0) & (before <= ages), _FADE ** (before - 1.0), 0)
+    gram, asked = close + share * together, close + share * next_to
+    reach = _CLOSE_STEPS if linear.closeness else ages if share else 0
+    some = slice(_CLOSE_STEPS - reach, _CLOSE_STEPS + reach + 1)
+    return Steps(1 - share, gram[some].astype(np.float32), asked[some].astype(np.float32))
 
 
-def _text_weights(text: NDArray[np.float32]) -> _TextWeights:
+def _text_weights(text: NDArray[np.float32]) -> TextWeights:
     """EASE with the directions of the text space in the place of people: G_ij / (1 - G_jj), G = F (F'F + r I)^-1 F'.
 
     F: the texts, each of length 1. r is a third of what F'F is on average along a direction of whitened texts.
@@ -199,7 +230,7 @@ def _text_weights(text: NDArray[np.float32]) -> _TextWeights:
     ridge = max(1.0, len(units) / units.shape[1] / 3)
     left = units @ np.linalg.inv(units.T @ units + ridge * np.eye(units.shape[1], dtype=np.float32))
     diagonal = np.einsum("nt,nt->n", left, units)
-    return _TextWeights(left, units / (1 - diagonal)[:, None])
+    return TextWeights(left, units / (1 - diagonal)[:, None])
 
 
 def _spread(lines: NDArray[np.float32], columns: NDArray[np.int64], num_items: int) -> NDArray[np.float32]:
@@ -212,7 +243,7 @@ def _close(user: NDArray[np.int64], item: NDArray[np.int64], size: int) -> csr_a
     """W [N, N]: for any two items the sum over people of exp(-steps between / 10), 1 for an item and itself."""
     counts = np.bincount(item, minlength=size).astype(np.float32)
     total = diags_array(counts, format="csr")
-    for steps in range(1, int(5 * _CLOSE_OVER)):
+    for steps in range(1, _CLOSE_STEPS):
         same = user[steps:] == user[: len(user) - steps]
         pairs = item[: len(item) - steps][same], item[steps:][same]
         weight = np.full(len(pairs[0]), np.exp(-steps / _CLOSE_OVER), dtype=np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from graph.interactions import Histories, Interactions
 from graph.split import Split
 from models.flagship import Flagship
-from models.leads_to import CLOSE, DENSE_UP_TO, NEXT, PLAIN, LeadsTo, Linear
+from models.leads_to import CLOSE, NEXT, PLAIN, LeadsTo, Linear
 from train.evaluate import Task, evaluate
 from train.loop import METRIC
 
@@ -108,10 +108,9 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
 
 def _tried(ordered: bool, training: Interactions) -> Sequence[Linear]:
     """Ways to fit the linear model, the cheap one with several ridges where that takes seconds."""
-    num_items = len(training.items)
-    quick = min(len(training.users), num_items) <= _QUICK
-    plain = [PLAIN, *(replace(PLAIN, ridge=ridge) for ridge in RIDGES)] if quick else [PLAIN]
-    return [*plain, NEXT if ordered else CLOSE] if num_items <= DENSE_UP_TO else plain
+    quick = min(len(training.users), len(training.items)) <= _QUICK
+    ridges = [replace(PLAIN, ridge=ridge) for ridge in RIDGES] if quick else []
+    return [PLAIN, *ridges, NEXT if ordered else CLOSE]
 
 
 def _cold_shifts(

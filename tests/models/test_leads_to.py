@@ -10,7 +10,7 @@ from graph.interactions import Interactions
 from graph.snapshot import Snapshot
 from graph.vocabulary import Vocabulary
 from models.baselines.ease import EASE
-from models.leads_to import CLOSE, NEXT, LeadsTo, Linear
+from models.leads_to import LeadsTo, Linear
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +189,106 @@ def test_where_order_decides_following_ranks_what_comes_next_first() -> None:
     assert hits[Linear(1, following=0.7)] == 10 > hits[Linear(1)]
 
 
-@pytest.mark.parametrize("linear", [CLOSE, NEXT])
-def test_order_among_too_many_items_is_refused_before_memory_is_taken(events, monkeypatch, linear: Linear) -> None:
+def _counts(events: Interactions, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """G and A [39, 39] of the crowded events."""
+    gram, asked = np.zeros((40, 40)), np.zeros((40, 40))
+    for user in range(len(events.users)):
+        mine = slice(events.offsets[user], events.offsets[user + 1])
+        items = events.item[mine][events.weight[mine] > 0]
+        everything = np.bincount(items, minlength=40).clip(max=1)
+        gram += (1 - share) * np.outer(everything, everything)
+        asked += (1 - share) * np.outer(everything, everything)
+        before = np.zeros(40)
+        for item, after in pairwise(items):
+            before = 0.7 * before
+            before[item] += 1
+            gram += share * np.outer(before, before)
+            asked[:, after] += share * before
+    return gram[:39, :39], asked[:39, :39]
+
+
+def _said(text: np.ndarray) -> np.ndarray:
+    units = text / np.linalg.norm(text, axis=1, keepdims=True)
+    along = units @ np.linalg.inv(units.T @ units + len(units) / 5 / 3 * np.eye(5)) @ units.T
+    said = along / (1 - along.diagonal())
+    np.fill_diagonal(said, 0)
+    return said
+
+
+def _crowded(people: int = 400, items: int = 40) -> Interactions:
+    """Any two items come together somewhere; people have 0 to 30 events, some items twice."""
+    random = np.random.default_rng(3)
+    lengths = random.integers(0, 31, people)
+    total = int(lengths.sum())
+    return Interactions(
+        user=np.repeat(np.arange(people), lengths),
+        item=np.minimum(random.geometric(0.03, total) - 1, items - 2),  # the last item is untouched
+        type=np.zeros(total, np.int64),
+        at=np.arange(total),
+        value=np.full(total, np.nan, np.float32),
+        weight=np.where(random.random(total) < 0.1, -1, 1).astype(np.float32),
+        users=Vocabulary(f"user:{number}" for number in range(people)),
+        items=Vocabulary(f"item:{number}" for number in range(items)),
+        event_types=("PURCHASED",),
+        platforms=("shop",),
+        item_platform=np.zeros(items, np.int64),
+    )
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [Linear(20), Linear(20, closeness=2), Linear(20, following=0.7), Linear(20, following=0.7, text=30)],
+    ids=["plain", "close", "next", "text"],
+)
+@pytest.mark.parametrize("small", [False, True], ids=["one piece", "many pieces"])
+def test_solved_on_all_other_items_the_local_weights_are_the_dense_ones(monkeypatch, linear: Linear, small) -> None:
+    events = _crowded()
+    text = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    dense = LeadsTo.fit(events, linear, text).weights.toarray()
     monkeypatch.setattr("models.leads_to.DENSE_UP_TO", 10)
-    with pytest.raises(ValueError, match="order can count for at most 10"):
-        LeadsTo.fit(events, linear)
+    if small:
+        for name, value in {"_HEAD": 7, "_WORK": 100, "_QUERIES": 3, "_CELLS": 300}.items():
+            monkeypatch.setattr(f"models.local_ridge.{name}", value)
+    local = LeadsTo.fit(events, linear, text).weights.toarray()
+    assert local == pytest.approx(dense, abs=3e-5)
+    assert np.abs(dense).max() > 0.05
+
+
+@pytest.mark.parametrize("linear", [Linear(20), Linear(20, following=0.7, text=30)])
+def test_a_small_support_is_solved_exactly_and_has_the_best_items_worked_densely(monkeypatch, linear: Linear) -> None:
+    events = _crowded()
+    text = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    monkeypatch.setattr("models.leads_to.DENSE_UP_TO", 10)
+    monkeypatch.setattr("models.leads_to.SUPPORT", 6)
+    monkeypatch.setattr("models.local_ridge._CELLS", 300)
+    found = LeadsTo.fit(events, linear, text).weights.toarray()
+    gram, asked = _counts(events, linear.following)
+    if linear.text:
+        asked += linear.text * _said(text[np.arange(39)])
+    ridge = linear.ridge + linear.text
+    overlap = 0
+    for target in range(39):
+        support = np.flatnonzero(found[:, target])
+        assert target not in support
+        assert 5 <= len(support) <= 6
+        equations = gram[np.ix_(support, support)] + ridge * np.eye(len(support))
+        assert found[support, target] == pytest.approx(np.linalg.solve(equations, asked[support, target]), abs=3e-4)
+        gain = asked[:, target] / np.sqrt(gram.diagonal() + ridge)
+        gain[target] = -np.inf
+        overlap += len(np.intersect1d(support, np.argsort(-gain)[:6]))
+    # Only the nearest texts are looked at where nobody wanted both.
+    assert overlap > (0.8 if linear.text else 0.97) * 6 * 39
+
+
+def test_of_long_histories_the_newest_events_count_where_there_are_many_items(monkeypatch) -> None:
+    events = _crowded()
+    position = np.arange(len(events)) - events.offsets[events.user]
+    length = np.diff(events.offsets)[events.user]
+    monkeypatch.setattr("models.leads_to.DENSE_UP_TO", 10)
+    everything = replace(events, weight=np.ones(len(events), np.float32))
+    newest = everything.where(position >= length - 8)
+    expected = LeadsTo.fit(newest, Linear(20, following=0.7)).weights.toarray()
+    whole = LeadsTo.fit(everything, Linear(20, following=0.7)).weights.toarray()
+    monkeypatch.setattr("models.local_ridge.NEWEST", 8)
+    assert LeadsTo.fit(everything, Linear(20, following=0.7)).weights.toarray() == pytest.approx(expected, abs=1e-6)
+    assert np.abs(whole - expected).max() > 0.01
