@@ -30,5 +30,5 @@ def suited(snapshot: Snapshot, split: SplitName) -> LoopConfig:
         config = replace(config, batch=32)
     if split.startswith("random_per_user") or snapshot.tied() > TIED:
         encoder = replace(encoder, max_history=100, ordered=False)
-        config = replace(config, epochs=24)
+        config = replace(config, epochs=24, patience=8)  # shuffled anew, an epoch more or less decides little
     return replace(config, encoder=encoder)
