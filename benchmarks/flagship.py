@@ -46,13 +46,12 @@ def trained(snapshot: Snapshot, var: Path, config: LoopConfig) -> tuple[Trained,
 
 
 def parts(model: Trained) -> Sequence[tuple[str, Scorer]]:
-    """The flagship and the two halves of its score, the dense one without what both together give to cold items."""
+    """The flagship and the two halves of its score, without what both together give to cold items."""
     flagship = model.flagship
-    bias = flagship.bias - model.blend.shifts(flagship.item_platform, model.prepared.items.warm.numpy())
     return (
         ("isthmus", flagship),
-        ("isthmus, dense", replace(flagship, leads_to=LeadsTo.empty(len(bias)), bias=bias)),
-        ("isthmus, sparse", flagship.leads_to),
+        ("isthmus, dense", replace(flagship, leads_to=LeadsTo.empty(len(flagship.bias)))),
+        ("isthmus, sparse", replace(flagship.leads_to, lift=None)),
     )
 
 

@@ -4,7 +4,7 @@ manifest.json            format, version, snapshot, model, metrics, checksum of 
 items.parquet            key, platform, title, url; row r is row r of every matrix
 vectors.npy  bias.npy    [N, D] and [N]
 parts/<relation>.npy     [N, D] what each relation brought to the vectors, for explanations
-leads_to.*.npy           the sparse item-item weights, compressed rows
+leads_to.*.npy           the sparse item-item weights, compressed rows; what lifts items without events
 network.safetensors      the history encoder, adapters and priors
 knowledge/<relation>.*   which entities items share, for explanations
 """
@@ -110,6 +110,7 @@ class Bundle:
         history.load_state_dict(weights)
         linear = self.manifest["leads_to"]
         arrays = [self._map(f"leads_to.{name}.npy") for name in ("data", "indices", "indptr")]
+        lift = self._map("leads_to.lift.npy") if "leads_to.lift.npy" in self.manifest["files"] else None
         size = len(self.items)
         return Flagship(
             history.requires_grad_(False),
@@ -120,7 +121,7 @@ class Bundle:
             self._map("bias.npy"),
             {name: self._map(f"parts/{name}.npy") for name in self.manifest["relations"]},
             self.item_platform,
-            LeadsTo(csr_array(tuple(arrays), shape=(size, size)), linear["decay"], linear["scale"]),
+            LeadsTo(csr_array(tuple(arrays), shape=(size, size)), linear["decay"], linear["scale"], lift),
         )
 
     @cached_property
@@ -216,6 +217,8 @@ def _write_files(folder: Path, flagship: Flagship, catalogue: Catalogue, knowled
         np.save(folder / f"parts/{name}.npy", part)
     for name in ("data", "indices", "indptr"):
         np.save(folder / f"leads_to.{name}.npy", getattr(flagship.leads_to.weights, name))
+    if flagship.leads_to.lift is not None:
+        np.save(folder / "leads_to.lift.npy", flagship.leads_to.lift)
     weights = {name: value.contiguous() for name, value in flagship.history.state_dict().items()}
     weights |= {"adapter": flagship.adapter.contiguous(), "prior": flagship.prior.contiguous()}
     save_file(weights, folder / "network.safetensors")

@@ -37,7 +37,7 @@ class Explanation:
     """base + the contributions of all paths + others = the score, to 1e-4."""
 
     base: float
-    """What the item is worth on its platform to somebody without events."""
+    """What the item is worth on its platform to anybody, and, of an item without events in training, its lift."""
     paths: tuple[PathContribution, ...]
     """Largest contribution first; negative ones are paths that spoke against the item."""
     others: float = 0.0
@@ -74,6 +74,8 @@ def explain(
     }
     linear = flagship.leads_to
     query = query_matrix(history, len(flagship.bias), linear.decay)
+    if linear.lift is not None:
+        bases += query.data.sum() * linear.lift[rows]
     newest = {int(row): place for place, row in enumerate(history.item) if history.weight[place] > 0}
     sources = [newest[int(row)] for row in query.indices]
     sparse = (linear.weights[query.indices][:, rows].toarray() * query.data[:, None] * linear.scale).T

@@ -1,6 +1,6 @@
 """The flagship, ready to score: item vectors laid out, a person's vector computed from what they did.
 
-    score(i) = q(platform of i) · z(i) + b(i)  +  scale * sum_j decay^age(j) * leads_to[j, i]
+    score(i) = q(platform of i) · z(i) + b(i)  +  sum_j decay^age(j) * (scale * leads_to[j, i] + lift(i))
 
 The dense part is the graph network's (models.encoder), the sparse part a linear item-item model (models.leads_to).
 """

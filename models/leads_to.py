@@ -78,7 +78,7 @@ NEXT: Final = Linear(ridge=100.0, following=0.7, text=100.0)
 
 @dataclass(frozen=True, eq=False)
 class LeadsTo:
-    """score = scale * sum over wanted events j of decay^age(j) * weights[j]: EASE with few weights a line."""
+    """score = sum over wanted events j of decay^age(j) * (scale * weights[j] + lift): EASE with few weights a line."""
 
     weights: csr_array
     """[N, N]; line j holds what having wanted item j adds to other items."""
@@ -86,6 +86,8 @@ class LeadsTo:
     """Factor an event loses for each later one of the same person."""
     scale: float = 1.0
     """What the sum is worth beside the dense part of the score."""
+    lift: NDArray[np.float32] | None = None
+    """[N] what every wanted event adds besides, as faded, so that items without events come up; None: nothing."""
     name: str = "leads_to"
 
     @classmethod
@@ -142,7 +144,10 @@ class LeadsTo:
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
         query = query_matrix(histories, self.weights.shape[0], self.decay)
-        return np.asarray((query @ self.weights).toarray() * np.float32(self.scale), dtype=np.float32)
+        scores = np.asarray((query @ self.weights).toarray() * np.float32(self.scale), dtype=np.float32)
+        if self.lift is not None:
+            scores += np.multiply.outer(np.asarray(query.sum(axis=1), dtype=np.float32), self.lift)
+        return scores
 
 
 def _solve(

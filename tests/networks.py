@@ -87,7 +87,8 @@ def random_encoder(seed: int = 0, config: EncoderConfig = TINY) -> Encoder:
 def random_flagship(seed: int = 0, config: EncoderConfig = TINY) -> Flagship:
     """A flagship with a sparse part that forgets."""
     weights = sp.random(NUM_ITEMS, NUM_ITEMS, 0.3, random_state=np.random.default_rng(seed), dtype=np.float32)
-    leads_to = LeadsTo(sp.csr_array(weights), decay=0.8, scale=1.7)
+    lift = np.where(np.arange(NUM_ITEMS) % 3 == 0, np.float32(0.6), np.float32(0))
+    leads_to = LeadsTo(sp.csr_array(weights), decay=0.8, scale=1.7, lift=lift)
     return Flagship.from_encoder(random_encoder(seed, config), random_graph(), leads_to)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from graph.interactions import Histories, Interactions
 from graph.split import Split
+from models.baselines.matrix import query_matrix
 from models.flagship import Flagship
 from models.leads_to import CLOSE, NEXT, PLAIN, LeadsTo, Linear
 from train.evaluate import Task, evaluate
@@ -46,8 +47,9 @@ class Blend:
     sparse_value: float
     """The best of the sparse part alone."""
     cold: tuple[float, ...] = ()
-    """What the score of an item without events in training gets more, for each platform: as much as brings such items
-    into lists of ten as often as people wanted one on validation, or less, so that at most COLD_PRICE is lost."""
+    """What a wanted event, as faded, adds to the score of an item without events in training, for each platform: as
+    much as brings such items into lists of ten as often as people wanted one on validation, or less, so that at most
+    COLD_PRICE is lost. Somebody without events gets what others want, and none of these."""
 
     def applied(self, flagship: Flagship, leads_to: LeadsTo, warm: NDArray[np.float32]) -> Flagship:
         """The flagship with a sparse part that was fitted as `linear` says.
@@ -55,12 +57,9 @@ class Blend:
         Args:
             warm: [N] 0 where an item had no event in training.
         """
-        bias = flagship.bias + self.shifts(flagship.item_platform, warm)
-        return replace(flagship, leads_to=leads_to.with_query(self.decay, self.scale), bias=bias)
-
-    def shifts(self, item_platform: NDArray[np.int64], warm: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[N] what `cold` adds to the score of each item."""
-        return np.where(warm > 0, np.float32(0), np.asarray(self.cold, dtype=np.float32)[item_platform])
+        cold = np.asarray(self.cold, dtype=np.float32)[flagship.item_platform] if self.cold else np.float32(0)
+        sparse = replace(leads_to.with_query(self.decay, self.scale), lift=np.where(warm > 0, np.float32(0), cold))
+        return replace(flagship, leads_to=sparse)
 
 
 def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
@@ -98,10 +97,13 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
                     best_part = leads_to
     best_part = best_part.with_query(best.decay, best.scale)
     scores = dense + best_part.score(histories)
+    mass = query_matrix(histories, num_items, best.decay).sum(axis=1).astype(np.float32)
     warm = np.bincount(split.train.item, minlength=num_items).astype(np.float32)
+    blind = replace(flagship, leads_to=LeadsTo.empty(num_items))
     for part in _COLD_PARTS:
-        choice = replace(best, cold=tuple(_cold_shifts(scores.copy(), part, histories, task, split)))
-        if value(scores + choice.shifts(flagship.item_platform, warm)) >= (1 - COLD_PRICE) * best.value:
+        choice = replace(best, cold=tuple(_lifts(scores.copy(), mass, part, histories, task, split)))
+        lift = choice.applied(blind, LeadsTo.empty(num_items), warm).leads_to.score(histories)
+        if value(scores + lift) >= (1 - COLD_PRICE) * best.value:
             return choice, best_part
     return replace(best, cold=(0.0,) * len(split.train.platforms)), best_part
 
@@ -113,17 +115,22 @@ def _tried(ordered: bool, training: Interactions) -> Sequence[Linear]:
     return [PLAIN, *ridges, NEXT if ordered else CLOSE]
 
 
-def _cold_shifts(
-    scores: NDArray[np.float32], part: float, histories: Histories, task: Task, split: Split
+def _lifts(
+    scores: NDArray[np.float32],
+    mass: NDArray[np.float32],
+    part: float,
+    histories: Histories,
+    task: Task,
+    split: Split,
 ) -> Iterator[float]:
-    """For each platform what its cold items' scores need; 0 where nobody wanted one on validation.
+    """For each platform how much its cold items' scores need for each event; 0 where nobody wanted one on validation.
 
     The j-th best cold item of a person enters their list of ten as soon as it beats the (11 - j)-th best warm one. So
-    the shift is a quantile of these differences, at so many parts of the share of cold items in what people
-    wanted.
+    the lift is a quantile of these differences, at so many parts of the share of cold items in what people wanted.
 
     Args:
         scores: [B, N]; what people had is set to -inf in it.
+        mass: [B] wanted events of each person, as faded.
     """
     cold = np.bincount(split.train.item, minlength=scores.shape[1]) == 0
     scores[np.repeat(np.arange(len(histories)), np.diff(histories.offsets)), histories.item] = -np.inf
@@ -131,14 +138,14 @@ def _cold_shifts(
     for platform in range(len(split.train.platforms)):
         there = split.train.item_platform == platform
         wanted = split.validation.item[split.validation.platform == platform]
-        asked = np.isin(people, task.targets.user[task.targets.platform == platform])
+        asked = np.isin(people, task.targets.user[task.targets.platform == platform]) & (mass > 0)
         share = part * float(cold[wanted].mean()) if len(wanted) else 0.0
         if not share or not asked.any() or np.count_nonzero(there & ~cold) < _LIST:
             yield 0.0
             continue
         best_cold = _best(scores[np.ix_(asked, there & cold)])
         best_warm = _best(scores[np.ix_(asked, there & ~cold)])[:, ::-1]
-        needed = np.sort((best_warm[:, : best_cold.shape[1]] - best_cold).ravel())
+        needed = np.sort(((best_warm[:, : best_cold.shape[1]] - best_cold) / mass[asked, None]).ravel())
         yield float(needed[min(len(needed) - 1, int(share * best_warm.size))])
 
 

@@ -292,3 +292,15 @@ def test_of_long_histories_the_newest_events_count_where_there_are_many_items(mo
     monkeypatch.setattr("models.local_ridge.NEWEST", 8)
     assert LeadsTo.fit(everything, Linear(20, following=0.7)).weights.toarray() == pytest.approx(expected, abs=1e-6)
     assert np.abs(whole - expected).max() > 0.01
+
+
+def test_a_lift_is_added_for_every_wanted_event_as_it_fades_and_nobody_without_events_gets_it(events) -> None:
+    plain = replace(LeadsTo.fit(events, Linear(20)), decay=0.5)
+    lifted = replace(plain, lift=np.linspace(0, 1, len(events.items), dtype=np.float32))
+    whole = events.histories(np.array([0]))
+    first = np.unique(whole.item, return_index=True)[1][:3]
+    history = whole.where(np.isin(np.arange(len(whole.item)), first))
+    history = replace(history, weight=np.ones(3, np.float32))
+    unwanted = replace(history, weight=np.array([1, -1, 1], np.float32))
+    for told, mass in ((history, 1 + 0.5 + 0.25), (unwanted, 1 + 0.25), (history.where(np.zeros(3, bool)), 0)):
+        assert (lifted.score(told) - plain.score(told))[0] == pytest.approx(mass * lifted.lift, abs=1e-5)

@@ -90,7 +90,7 @@ def test_cold_items_come_into_lists_as_often_as_people_wanted_them_on_validation
     there = np.flatnonzero(split.train.item_platform == number)
     lists = there[np.argsort(-scores[:, there], axis=1)[:, :10]]
     assert float((~warm)[lists].mean()) == pytest.approx(share, abs=0.01)
-    before = replace(flagship, bias=dense.bias).score(histories)[:, there]
+    before = replace(flagship, leads_to=replace(flagship.leads_to, lift=None)).score(histories)[:, there]
     assert float((~warm)[there[np.argsort(-before, axis=1)[:, :10]]].mean()) != pytest.approx(share, abs=0.03)
 
 
