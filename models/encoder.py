@@ -45,7 +45,7 @@ class EncoderConfig:
     dropout: float = 0.2
     """Share of activations dropped in training."""
     id_dropout: float = 0.5
-    """Share of the items with text whose id vector is hidden in a training step, so that text learns to carry them."""
+    """Share of items whose id vector is hidden in a training step, so that text and graph learn to carry them."""
     ordered: bool = True
     """Whether order and time of events say something; False for dense ratings, which training then shuffles."""
 
@@ -147,8 +147,7 @@ class ItemEncoder(nn.Module):
     def _own(self, text: Tensor, warm: Tensor) -> Tensor:
         keep = warm
         if self.training:
-            shown = torch.rand(len(warm), device=warm.device) >= self.id_dropout
-            keep = warm * (shown | (text == 0).all(dim=1))  # an item without text has nothing else
+            keep = warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
         return self.text(text) + self.id * keep.unsqueeze(1)  # type: ignore[no-any-return]
 
 
