@@ -14,9 +14,14 @@ import pytest
 import isthmus
 from graph.keys import ItemKey, Pseudonyms, lone_user
 from graph.records import Event
-from graph.snapshot import write_snapshot
+from graph.snapshot import Snapshot, write_snapshot
 from graph.store import open_store
+from models.encoder import EncoderConfig
 from serve.outbox import Outbox
+from settings import read_settings
+from train.loop import LoopConfig
+from train.regimes import suited
+from train.runs import Run
 
 ISTHMUS = Path(sys.executable).with_name("isthmus")
 SECRET = "a secret of the tests"
@@ -184,3 +189,17 @@ def test_erase_finds_somebody_whom_only_events_on_their_way_know(shop):
     assert "1 events on their way" in done.stdout
     with Outbox(shop / "var" / "outbox.db") as outbox:
         assert outbox.is_empty()
+
+
+def test_training_on_keeps_the_shape_of_the_network_however_the_graph_has_grown(
+    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = Run("0123", "model", LoopConfig(encoder=EncoderConfig(dim=96, dropout=0.1)), tmp_path)
+    monkeypatch.setattr(Run, "newest", classmethod(lambda cls, var: before))
+    settings = read_settings(var=tmp_path)
+    anew, further = (isthmus._suited(settings, planted_snapshot, as_before=going_on) for going_on in (False, True))
+    assert anew.encoder == suited(planted_snapshot, "leave_one_out").encoder != before.config.encoder
+    assert further.encoder == before.config.encoder
+    assert further.batch == anew.batch
+    said = settings.with_training(batch=7)
+    assert isthmus._suited(said, planted_snapshot).batch == 7
