@@ -407,7 +407,7 @@ def test_the_command_continues_adapts_and_says_what_it_did(
     Path("isthmus.yaml").write_text(f"workers: 0\ntraining: {{epochs: 8, batch: 8, learning_rate: 0.01, {encoder}}}\n")
     with open_store("sqlite:///var/graph.db") as store:
         plant_earlier(store)
-    assert "nothing below var can be continued" in train("--continue")
+    assert "nothing was trained below var" in train("--continue")
     assert "trained   3 epochs of" in train("--epochs", "3")
     with open_store("sqlite:///var/graph.db") as store:
         plant(store)
