@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from graph.interactions import Histories, Interactions
 from models.baselines.matrix import check_decay, positive_matrix, query_matrix
@@ -57,7 +58,6 @@ class ALS:
                 f"confidence is {confidence} and ridge {ridge}: give a confidence of at least 1 and a ridge above 0"
             )
         from implicit.cpu.als import AlternatingLeastSquares
-        from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(

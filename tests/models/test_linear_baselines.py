@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.sparse import csr_array, csr_matrix
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from graph.interactions import Interactions
 from graph.vocabulary import Vocabulary
+from models.baselines import ridge
 from models.baselines.als import ALS
 from models.baselines.gf_cf import GFCF
 from models.baselines.interest_fusion import InterestFusion
@@ -132,9 +135,31 @@ def test_text_gcn_is_propagation_over_the_graph_of_people_and_items(layers: int)
     np.testing.assert_allclose(scores, total[:13] @ total[13:].T, atol=2e-6)
 
 
+def test_the_normal_equations_are_solved_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two OpenBLAS ends the process where items are many; the caller's threads are as before afterwards."""
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen = []
+
+    def spotrf(matrix: NDArray[np.float32], **options: bool) -> tuple[NDArray[np.float32], int]:
+        seen.append(threads())
+        return solve(matrix, **options)
+
+    solve = ridge.spotrf
+    monkeypatch.setattr(ridge, "spotrf", spotrf)
+    gram = np.array([[3, 1], [1, 2]], dtype=np.float32)
+    with threadpool_limits(2, "blas"):
+        before = threads()
+        solved = ridge.inverse(gram.copy(), 1.0)
+        assert threads() == before
+    assert seen == [{1}]
+    np.testing.assert_allclose(solved, np.linalg.inv(gram + np.eye(2)), rtol=1e-6)
+
+
 def test_als_solves_a_person_as_implicit_does() -> None:
     from implicit.cpu.als import AlternatingLeastSquares
-    from threadpoolctl import threadpool_limits
 
     data = random_events(30, 20)
     model = ALS.fit(data, rank=4, confidence=3, ridge=0.5, seed=1)
