@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from graph.interactions import Histories
 from models.propagate import Adjacency, path_adjacency
+from models.walks import Walks
 
 Relations = Mapping[str, Sequence[Adjacency]]
 """Name of a relation -> the hops that lead from items back to items."""
@@ -132,6 +133,18 @@ class ItemEncoder(nn.Module):
             z = z + weight * path_adjacency(graph[name], x)
         return z * self._scale(z)
 
+    def sampled(self, rows: Tensor, text: Tensor, warm: Tensor, walks: Walks, generator: torch.Generator) -> Tensor:
+        """[M, D] the `rows` [M] of `forward`, with what relations bring as some walks have it.
+
+        x is linear in text and ids: they are summed as they are, and the text map is taken of M sums alone.
+        """
+        ends, shares = walks(rows, generator)
+        found = torch.cat([rows.unsqueeze(1), ends.flatten(1)], dim=1)
+        brought = (self.relation_weight.unsqueeze(1) * shares).flatten(1)
+        weight = torch.cat([brought.new_ones(len(rows), 1), brought], dim=1)
+        z = self.text(_sums(text, found, weight)) + _sums(self.id, found, weight * self._shown(warm)[found])
+        return z * self._scale(z)  # type: ignore[no-any-return]
+
     def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
         """The summands of `forward`: "own" and one [N, D] for each relation."""
         x = self._own(text, warm)
@@ -145,10 +158,18 @@ class ItemEncoder(nn.Module):
         return self.length * torch.rsqrt(z.square().sum(dim=-1, keepdim=True) + SHORT**2)
 
     def _own(self, text: Tensor, warm: Tensor) -> Tensor:
-        keep = warm
-        if self.training:
-            keep = warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
-        return self.text(text) + self.id * keep.unsqueeze(1)  # type: ignore[no-any-return]
+        return self.text(text) + self.id * self._shown(warm).unsqueeze(1)  # type: ignore[no-any-return]
+
+    def _shown(self, warm: Tensor) -> Tensor:
+        """[N] 1 where the id vector counts, 0 elsewhere; in training another part of the warm items at each call."""
+        if not self.training:
+            return warm
+        return warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
+
+
+def _sums(table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """[M, D] weighted sums of lines of a table [N, D], K for each of M: both `rows` and `weight` are [M, K]."""
+    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
 
 class HistoryEncoder(nn.Module):
@@ -284,10 +305,13 @@ class Encoder(nn.Module):
         """[N, D]"""
         return self.items(self.text, self.warm, graph)  # type: ignore[no-any-return]
 
+    def sampled_vectors(self, rows: Tensor, walks: Walks, generator: torch.Generator) -> Tensor:
+        """[M, D] the `rows` [M] of `item_vectors`, estimated from `walks` along `items.relations`."""
+        return self.items.sampled(rows, self.text, self.warm, walks, generator)
+
     def after_each_event(self, vectors: Tensor, batch: EventBatch) -> Tensor:
-        """[B, L, D] y after each event, given all item vectors [N, D]."""
-        events = F.embedding(batch.item, vectors)
-        return self.history(events, batch, self.item_platform[batch.item])  # type: ignore[no-any-return]
+        """[B, L, D] y after each event, given the vectors of the events' items [B, L, D]."""
+        return self.history(vectors, batch, self.item_platform[batch.item])  # type: ignore[no-any-return]
 
     def queries(self, y: Tensor, platform: int) -> Tensor:
         """[..., D] what to look for on a platform."""

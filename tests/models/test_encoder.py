@@ -15,7 +15,7 @@ HOUR = 3600
 
 def after_each_event(encoder, batch):
     with torch.no_grad():
-        return encoder.after_each_event(encoder.item_vectors(random_graph()), batch)
+        return encoder.after_each_event(encoder.item_vectors(random_graph())[batch.item], batch)
 
 
 def test_gaps_are_logarithms_of_hours_and_the_first_event_of_each_person_has_none() -> None:
@@ -81,7 +81,7 @@ def test_the_parts_of_events_sum_to_what_is_known_after_the_last_one(blocks: int
     batch = EventBatch.from_histories(random_histories([6, 1, 3, 0]), 6)
     with torch.no_grad():
         vectors = encoder.item_vectors(random_graph())
-        y = encoder.after_each_event(vectors, batch)
+        y = encoder.after_each_event(vectors[batch.item], batch)
         parts = encoder.history.parts(vectors[batch.item], batch, encoder.item_platform[batch.item])
     for person, length in enumerate([6, 1, 3]):
         torch.testing.assert_close(parts[person].sum(dim=0), y[person, length - 1], rtol=1e-4, atol=1e-5)

@@ -29,7 +29,7 @@ def loss_of(batch: TrainingBatch, config: ObjectiveConfig, encoder=None) -> torc
 def cross_entropy(encoder, batch: TrainingBatch, platform: int, step: int | None, wanted: int) -> torch.Tensor:
     """Full softmax over the items of a platform, after an event or before all."""
     vectors = encoder.item_vectors(random_graph())
-    y = encoder.after_each_event(vectors, batch.events)[0, step] if step is not None else torch.zeros(8)
+    y = encoder.after_each_event(vectors[batch.events.item], batch.events)[0, step] if step is not None else torch.zeros(8)
     scores = vectors @ encoder.queries(y, platform) + encoder.bias
     catalogue = [row for row in range(NUM_ITEMS) if PLATFORM_OF[row] == platform]
     return F.cross_entropy(scores[catalogue][None], torch.tensor([catalogue.index(wanted)]))
