@@ -28,6 +28,7 @@ from models.leads_to import NEXT, LeadsTo
 from models.relations import item_relations
 from train.data import ItemSide, Windows, new_encoder
 from train.loop import LoopConfig
+from train.regimes import sized
 from train.step import Objective
 
 EVENTS_A_PERSON: Final = 20
@@ -71,10 +72,10 @@ def texts(items: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def network(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]], steps: int) -> Mapping[str, float]:
-    """Seconds to prepare, of a step, and of the steps of an epoch, with the settings for many people."""
+    """Seconds to prepare, of a step, and of the steps of an epoch, with the settings that suit so many events."""
     from torch_geometric.data import HeteroData
 
-    config = LoopConfig()
+    config = sized(events, LoopConfig())
     started = time.perf_counter()
     graph = item_relations(HeteroData(), events)
     warm = np.bincount(events.item, minlength=len(events.items)) > 0
@@ -94,7 +95,12 @@ def network(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]], s
         optimizer.step()
         took.append(time.perf_counter() - began)
     step = float(np.median(took))
-    return {"prepare s": prepared, "step s": step, "epoch s": step * -(-len(windows) // config.batch)}
+    return {
+        "neighbours": config.objective.neighbours,
+        "prepare s": prepared,
+        "step s": step,
+        "epoch s": step * -(-len(windows) // config.batch),
+    }
 
 
 def sparse(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]]) -> Mapping[str, float]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from graph.interactions import Histories
 from models.propagate import Adjacency, path_adjacency
@@ -133,16 +133,25 @@ class ItemEncoder(nn.Module):
             z = z + weight * path_adjacency(graph[name], x)
         return z * self._scale(z)
 
-    def sampled(self, rows: Tensor, text: Tensor, warm: Tensor, walks: Walks, generator: torch.Generator) -> Tensor:
-        """[M, D] the `rows` [M] of `forward`, with what relations bring as some walks have it.
+    def sampled(
+        self, rows: Tensor, warm: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator
+    ) -> Tensor:
+        """[M, D] the `rows` [M] of `forward`, where walks estimate what relations bring of the ids.
 
-        x is linear in text and ids: they are summed as they are, and the text map is taken of M sums alone.
+        What they bring of the texts is exact: all is linear, so the map of a sum of texts is the sum of their maps.
+
+        Args:
+            texts: [N, T] of the items, then of what each relation brings them.
+            walks: along the relations, in their order.
         """
+        own, *brought = (part[rows] for part in texts)
+        for weight, part in zip(self.relation_weight, brought, strict=True):
+            own = own + weight * part
         ends, shares = walks(rows, generator)
+        shares = self.relation_weight.unsqueeze(1) * shares
         found = torch.cat([rows.unsqueeze(1), ends.flatten(1)], dim=1)
-        brought = (self.relation_weight.unsqueeze(1) * shares).flatten(1)
-        weight = torch.cat([brought.new_ones(len(rows), 1), brought], dim=1)
-        z = self.text(_sums(text, found, weight)) + _sums(self.id, found, weight * self._shown(warm)[found])
+        shares = torch.cat([shares.new_ones(len(rows), 1), shares.flatten(1)], dim=1) * self._shown(warm)[found]
+        z = self.text(own) + F.embedding_bag(found, self.id, mode="sum", per_sample_weights=shares)
         return z * self._scale(z)  # type: ignore[no-any-return]
 
     def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
@@ -165,11 +174,6 @@ class ItemEncoder(nn.Module):
         if not self.training:
             return warm
         return warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
-
-
-def _sums(table: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """[M, D] weighted sums of lines of a table [N, D], K for each of M: both `rows` and `weight` are [M, K]."""
-    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
 
 
 class HistoryEncoder(nn.Module):
@@ -305,9 +309,13 @@ class Encoder(nn.Module):
         """[N, D]"""
         return self.items(self.text, self.warm, graph)  # type: ignore[no-any-return]
 
-    def sampled_vectors(self, rows: Tensor, walks: Walks, generator: torch.Generator) -> Tensor:
-        """[M, D] the `rows` [M] of `item_vectors`, estimated from `walks` along `items.relations`."""
-        return self.items.sampled(rows, self.text, self.warm, walks, generator)
+    def texts(self, graph: Relations) -> Sequence[Tensor]:
+        """[N, T] the texts of the items, then what each relation brings of them: training changes none of these."""
+        return [self.text, *(path_adjacency(graph[name], self.text) for name in self.items.relations)]
+
+    def sampled_vectors(self, rows: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator) -> Tensor:
+        """[M, D] the `rows` [M] of `item_vectors`, from `texts` and some walks along `items.relations`."""
+        return self.items.sampled(rows, self.warm, texts, walks, generator)
 
     def after_each_event(self, vectors: Tensor, batch: EventBatch) -> Tensor:
         """[B, L, D] y after each event, given the vectors of the events' items [B, L, D]."""

@@ -42,8 +42,10 @@ class Objective(nn.Module):
         self.encoder = encoder
         self._graph = graph
         self._config = config
-        hops = [graph[name] for name in encoder.items.relations]
-        self._walks = Walks(hops, config.neighbours) if config.neighbours else None
+        self._walks: Walks | None = None
+        if config.neighbours:
+            self._walks = Walks([graph[name] for name in encoder.items.relations], config.neighbours)
+            self._texts = encoder.texts(graph)
         platforms = range(len(encoder.prior))
         self._catalogues = [torch.nonzero(encoder.item_platform == number).flatten() for number in platforms]
 
@@ -55,7 +57,7 @@ class Objective(nn.Module):
             if (batch.target[platform] >= 0).any() or (batch.first[platform] >= 0).any()
         }
         positives = batch.target[batch.target >= 0], batch.first[batch.first >= 0]
-        rows = torch.cat([batch.events.item.flatten(), *positives, *negatives.values()]).unique()
+        rows = torch.cat([batch.events.item.flatten(), *positives, *negatives.values()]).unique()  # type: ignore[no-untyped-call]
         vectors = self._vectors(rows, generator)
 
         def of(items: Tensor) -> Tensor:
@@ -91,4 +93,4 @@ class Objective(nn.Module):
         """[M, D] the vectors of these items alone."""
         if self._walks is None:
             return F.embedding(rows, self.encoder.item_vectors(self._graph))
-        return self.encoder.sampled_vectors(rows, self._walks, generator)
+        return self.encoder.sampled_vectors(rows, self._texts, self._walks, generator)
