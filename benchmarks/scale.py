@@ -83,7 +83,7 @@ def network(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]], s
     torch.manual_seed(0)
     encoder = new_encoder(side, events, config.encoder)
     objective, windows = Objective(encoder, graph, config.objective), Windows(events, config.encoder.max_history)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, fused=True)
     prepared = time.perf_counter() - started
     random, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     took = []
