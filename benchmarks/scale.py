@@ -130,6 +130,11 @@ def measured(of: str, size: int, steps: int, neighbours: int | None) -> Mapping[
     return found
 
 
+def shown(value: float) -> str:
+    """Counts in full, what is measured in three digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
 def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
     """The slope of cost against size, both as logarithms."""
     return float(np.polyfit(np.log(sizes), np.log(costs), 1)[0])
@@ -179,7 +184,7 @@ def main() -> None:
             row = measured(of, size, arguments.steps, arguments.neighbours)
             if not number:
                 print(f"\n| {of}: events | {' | '.join(row)} |\n|{'--:|' * (len(row) + 1)}")
-            print(f"| {size:,} | {' | '.join(f'{value:,.4g}' for value in row.values())} |", flush=True)
+            print(f"| {size:,} | {' | '.join(shown(value) for value in row.values())} |", flush=True)
             for name in ("epoch s", "fit s", "peak GiB"):
                 if name in row:
                     costs.setdefault(f"{of}, {name}", []).append(row[name])
