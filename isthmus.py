@@ -276,10 +276,11 @@ def train(
             brief = loop.shortened()
             settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
         loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(loop)
-        shape = loop.encoder
+        shape, drawn = loop.encoder, loop.objective.neighbours
         print(
             f"settings  {shape.dim} dimensions, dropout {shape.dropout}, batches of {loop.batch}, the newest "
-            f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order"
+            f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order, "
+            + (f"{drawn} neighbours of an item drawn in a step" if drawn else "the whole graph in every step")
         )
         run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
         if going_on:

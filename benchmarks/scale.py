@@ -1,10 +1,11 @@
 """What training costs as a graph grows: seconds and memory of the network's steps and of the sparse part.
 
-    python -m benchmarks.scale [--events 30000 100000 300000 1000000] [--of network sparse] [--save scale.png]
+    python -m benchmarks.scale [--events 30000 100000 …] [--of network sparse] [--neighbours 0] [--save scale.png]
 
 Events are synthetic and drawn from a seed: 20 a person, 50 an item, people of a hundred tastes who mostly stay with
 theirs, items of a taste wanted as Zipf's law says, texts of 384 numbers around their taste. Each size runs in a process
-of its own, one thread. An epoch's seconds are those of some steps times the steps of an epoch: nothing is trained to
+of its own, one thread; seconds are those of its processor, which other work on the machine does not lengthen much. An
+epoch's seconds are those of some steps times the steps of an epoch: nothing is trained to
 the end here.
 """
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +30,7 @@ from models.leads_to import NEXT, LeadsTo
 from models.relations import item_relations
 from train.data import ItemSide, Windows, new_encoder
 from train.loop import LoopConfig
+from train.regimes import sized
 from train.step import Objective
 
 EVENTS_A_PERSON: Final = 20
@@ -70,46 +73,66 @@ def texts(items: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
     return tastes[np.arange(items) % TASTES] + random.standard_normal((items, TEXT_DIM), dtype=np.float32)
 
 
-def network(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]], steps: int) -> Mapping[str, float]:
-    """Seconds to prepare, of a step, and of the steps of an epoch, with the settings for many people."""
+def network(
+    events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]], steps: int, neighbours: int | None = None
+) -> Mapping[str, float]:
+    """Seconds to prepare, of a step, and of the steps of an epoch, with the settings that suit so many events.
+
+    Args:
+        neighbours: that a step draws, in the place of what suits.
+    """
     from torch_geometric.data import HeteroData
 
-    config = LoopConfig()
-    started = time.perf_counter()
+    config = sized(events, LoopConfig())
+    if neighbours is not None:
+        config = replace(config, objective=replace(config.objective, neighbours=neighbours))
+    started = time.process_time()
     graph = item_relations(HeteroData(), events)
     warm = np.bincount(events.item, minlength=len(events.items)) > 0
     side = ItemSide(torch.from_numpy(text), torch.from_numpy(warm.astype(np.float32)), graph, {})
     torch.manual_seed(0)
     encoder = new_encoder(side, events, config.encoder)
     objective, windows = Objective(encoder, graph, config.objective), Windows(events, config.encoder.max_history)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate)
-    prepared = time.perf_counter() - started
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=config.learning_rate, fused=True)
+    prepared = time.process_time() - started
     random, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     took = []
     for batch in islice(windows.batches(config.batch, random.permutation(len(windows)), random), steps):
-        began = time.perf_counter()
+        began = time.process_time()
         loss = objective(batch, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     step = float(np.median(took))
-    return {"prepare s": prepared, "step s": step, "epoch s": step * -(-len(windows) // config.batch)}
+    return {
+        "neighbours": config.objective.neighbours,
+        "prepare s": prepared,
+        "step s": step,
+        "epoch s": step * -(-len(windows) // config.batch),
+    }
 
 
 def sparse(events: Interactions, text: np.ndarray[Any, np.dtype[np.float32]]) -> Mapping[str, float]:
     """Seconds of one fit, with order and texts."""
-    started = time.perf_counter()
+    started = time.process_time()
     leads_to = LeadsTo.fit(events, NEXT, text)
-    return {"fit s": time.perf_counter() - started, "weights": leads_to.weights.nnz}
+    return {"fit s": time.process_time() - started, "weights": leads_to.weights.nnz}
 
 
-def measured(of: str, size: int, steps: int) -> Mapping[str, float]:
+def measured(of: str, size: int, steps: int, neighbours: int | None) -> Mapping[str, float]:
     """One size in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.scale", "--one", of, "--events", str(size), "--steps", str(steps)]
+    if neighbours is not None:
+        command += ["--neighbours", str(neighbours)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: Mapping[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def shown(value: float) -> str:
+    """Counts in full, what is measured in three digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
@@ -138,6 +161,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[30_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--steps", type=int, default=20, help="training steps that are timed")
     parser.add_argument("--of", choices=("network", "sparse"), nargs="+", default=["network", "sparse"])
+    parser.add_argument(
+        "--neighbours", type=int, help="drawn in a step, 0 for the whole graph; else what suits the size"
+    )
     parser.add_argument("--one", choices=("network", "sparse"), help=argparse.SUPPRESS)
     parser.add_argument("--save", type=Path, help="draw cost against size into this file")
     arguments = parser.parse_args()
@@ -145,17 +171,20 @@ def main() -> None:
         torch.set_num_threads(1)
         events = synthetic(arguments.events[0])
         text = texts(len(events.items))
-        told = network(events, text, arguments.steps) if arguments.one == "network" else sparse(events, text)
+        if arguments.one == "network":
+            told = network(events, text, arguments.steps, arguments.neighbours)
+        else:
+            told = sparse(events, text)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps({"items": len(events.items), **told, "peak GiB": peak}))
         return
     costs: dict[str, list[float]] = {}
     for of in arguments.of:
         for number, size in enumerate(arguments.events):
-            row = measured(of, size, arguments.steps)
+            row = measured(of, size, arguments.steps, arguments.neighbours)
             if not number:
                 print(f"\n| {of}: events | {' | '.join(row)} |\n|{'--:|' * (len(row) + 1)}")
-            print(f"| {size:,} | {' | '.join(f'{value:,.4g}' for value in row.values())} |", flush=True)
+            print(f"| {size:,} | {' | '.join(shown(value) for value in row.values())} |", flush=True)
             for name in ("epoch s", "fit s", "peak GiB"):
                 if name in row:
                     costs.setdefault(f"{of}, {name}", []).append(row[name])

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from graph.interactions import Histories
 from models.propagate import Adjacency, path_adjacency
+from models.walks import Walks
 
 Relations = Mapping[str, Sequence[Adjacency]]
 """Name of a relation -> the hops that lead from items back to items."""
@@ -132,6 +133,27 @@ class ItemEncoder(nn.Module):
             z = z + weight * path_adjacency(graph[name], x)
         return z * self._scale(z)
 
+    def sampled(
+        self, rows: Tensor, warm: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator
+    ) -> Tensor:
+        """[M, D] the `rows` [M] of `forward`, where walks estimate what relations bring of the ids.
+
+        What they bring of the texts is exact: all is linear, so the map of a sum of texts is the sum of their maps.
+
+        Args:
+            texts: [N, T] of the items, then of what each relation brings them.
+            walks: along the relations, in their order.
+        """
+        own, *brought = (part[rows] for part in texts)
+        for weight, part in zip(self.relation_weight, brought, strict=True):
+            own = own + weight * part
+        ends, shares = walks(rows, generator)
+        shares = self.relation_weight.unsqueeze(1) * shares
+        found = torch.cat([rows.unsqueeze(1), ends.flatten(1)], dim=1)
+        shares = torch.cat([shares.new_ones(len(rows), 1), shares.flatten(1)], dim=1) * self._shown(warm)[found]
+        z = self.text(own) + F.embedding_bag(found, self.id, mode="sum", per_sample_weights=shares)
+        return z * self._scale(z)  # type: ignore[no-any-return]
+
     def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
         """The summands of `forward`: "own" and one [N, D] for each relation."""
         x = self._own(text, warm)
@@ -145,10 +167,13 @@ class ItemEncoder(nn.Module):
         return self.length * torch.rsqrt(z.square().sum(dim=-1, keepdim=True) + SHORT**2)
 
     def _own(self, text: Tensor, warm: Tensor) -> Tensor:
-        keep = warm
-        if self.training:
-            keep = warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
-        return self.text(text) + self.id * keep.unsqueeze(1)  # type: ignore[no-any-return]
+        return self.text(text) + self.id * self._shown(warm).unsqueeze(1)  # type: ignore[no-any-return]
+
+    def _shown(self, warm: Tensor) -> Tensor:
+        """[N] 1 where the id vector counts, 0 elsewhere; in training another part of the warm items at each call."""
+        if not self.training:
+            return warm
+        return warm * (torch.rand(len(warm), device=warm.device) >= self.id_dropout)
 
 
 class HistoryEncoder(nn.Module):
@@ -284,10 +309,17 @@ class Encoder(nn.Module):
         """[N, D]"""
         return self.items(self.text, self.warm, graph)  # type: ignore[no-any-return]
 
+    def texts(self, graph: Relations) -> Sequence[Tensor]:
+        """[N, T] the texts of the items, then what each relation brings of them: training changes none of these."""
+        return [self.text, *(path_adjacency(graph[name], self.text) for name in self.items.relations)]
+
+    def sampled_vectors(self, rows: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator) -> Tensor:
+        """[M, D] the `rows` [M] of `item_vectors`, from `texts` and some walks along `items.relations`."""
+        return self.items.sampled(rows, self.warm, texts, walks, generator)
+
     def after_each_event(self, vectors: Tensor, batch: EventBatch) -> Tensor:
-        """[B, L, D] y after each event, given all item vectors [N, D]."""
-        events = F.embedding(batch.item, vectors)
-        return self.history(events, batch, self.item_platform[batch.item])  # type: ignore[no-any-return]
+        """[B, L, D] y after each event, given the vectors of the events' items [B, L, D]."""
+        return self.history(vectors, batch, self.item_platform[batch.item])  # type: ignore[no-any-return]
 
     def queries(self, y: Tensor, platform: int) -> Tensor:
         """[..., D] what to look for on a platform."""

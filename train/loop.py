@@ -240,6 +240,7 @@ class _Run:
                 {"params": [value for _, value in named if value.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=config.learning_rate,
+            fused=True,  # a tenth of the time, which is a third of a step where items are many and neighbours drawn
         )
         self.epoch, self.stale = 0, 0
         self.value, self.best = 0.0, -1.0

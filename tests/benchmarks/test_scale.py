@@ -29,7 +29,7 @@ def test_people_stay_with_their_taste_and_a_few_items_are_wanted_most() -> None:
 def test_a_size_is_told_in_seconds_of_a_step_and_of_an_epoch() -> None:
     events = synthetic(5000)
     told = network(events, texts(len(events.items)), steps=2)
-    assert told["epoch s"] == pytest.approx(told["step s"] * np.ceil(len(np.unique(events.user)) / 128))
+    assert told["epoch s"] == pytest.approx(told["step s"] * np.ceil(len(np.unique(events.user)) / 32))
     assert sparse(events, texts(len(events.items)))["weights"] > 0
 
 

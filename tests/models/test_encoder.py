@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from models.encoder import NUM_GAPS, EncoderConfig, EventBatch, gap_buckets
+from models.walks import Walks
 from tests.networks import NUM_PLATFORMS, TINY, histories, random_encoder, random_graph, random_histories
 
 HOUR = 3600
@@ -15,7 +16,7 @@ HOUR = 3600
 
 def after_each_event(encoder, batch):
     with torch.no_grad():
-        return encoder.after_each_event(encoder.item_vectors(random_graph()), batch)
+        return encoder.after_each_event(encoder.item_vectors(random_graph())[batch.item], batch)
 
 
 def test_gaps_are_logarithms_of_hours_and_the_first_event_of_each_person_has_none() -> None:
@@ -81,7 +82,7 @@ def test_the_parts_of_events_sum_to_what_is_known_after_the_last_one(blocks: int
     batch = EventBatch.from_histories(random_histories([6, 1, 3, 0]), 6)
     with torch.no_grad():
         vectors = encoder.item_vectors(random_graph())
-        y = encoder.after_each_event(vectors, batch)
+        y = encoder.after_each_event(vectors[batch.item], batch)
         parts = encoder.history.parts(vectors[batch.item], batch, encoder.item_platform[batch.item])
     for person, length in enumerate([6, 1, 3]):
         torch.testing.assert_close(parts[person].sum(dim=0), y[person, length - 1], rtol=1e-4, atol=1e-5)
@@ -141,6 +142,28 @@ def test_in_training_ids_are_hidden_at_their_rate_and_never_afterwards() -> None
         encoder.eval()
         assert (encoder.items._own(encoder.text, encoder.warm) - text > 50).all()
     assert shown.float().mean().item() == pytest.approx(0.6, abs=0.03)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_vectors_of_some_items_from_many_walks_are_those_of_the_whole_graph_and_so_are_their_gradients(
+    training: bool,
+) -> None:
+    encoder = random_encoder().train(training)
+    walks = Walks([random_graph()[name] for name in encoder.items.relations], 20_000)
+    rows = torch.tensor([3, 17, 4])
+    found = []
+    for vectors in (
+        lambda: encoder.item_vectors(random_graph())[rows],
+        lambda: encoder.sampled_vectors(rows, encoder.texts(random_graph()), walks, torch.Generator().manual_seed(0)),
+    ):
+        torch.manual_seed(5)  # in training the same ids are hidden, wherever they are looked at
+        encoder.zero_grad()
+        z = vectors()
+        (z * torch.arange(z.numel()).view_as(z)).sum().backward()
+        gradients = [value.grad for value in encoder.items.parameters()]
+        found.append([z.detach(), *gradients])
+    for whole, sampled in zip(*found, strict=True):
+        torch.testing.assert_close(sampled, whole, rtol=0, atol=0.03 * whole.abs().max().item())
 
 
 def test_a_query_is_y_through_the_platforms_adapter_and_its_prior() -> None:

@@ -34,7 +34,7 @@ def test_a_score_is_query_times_vector_plus_bias_plus_the_sparse_part() -> None:
     batch = EventBatch.from_histories(history, TINY.max_history)
     with torch.no_grad():
         vectors = encoder.item_vectors(random_graph())
-        y = encoder.after_each_event(vectors, batch)[0, batch.length[0] - 1]
+        y = encoder.after_each_event(vectors[batch.item], batch)[0, batch.length[0] - 1]
         dense = [encoder.queries(y, PLATFORM_OF[i]) @ vectors[i] + encoder.bias[i] for i in range(NUM_ITEMS)]
     expected = np.array([float(score) for score in dense]) + flagship.leads_to.score(history)[0]
     assert flagship.score(history)[0] == pytest.approx(expected, abs=1e-4)

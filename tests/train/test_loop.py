@@ -79,10 +79,12 @@ def test_training_stops_when_validation_has_not_been_better_for_the_patience(
     assert len(values) == values.index(max(values)) + 1 + 2
 
 
+@pytest.mark.parametrize("neighbours", [0, 3])
 def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
-    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neighbours: int
 ) -> None:
-    whole = train_planted(planted_snapshot, tmp_path / "whole", FOUR)
+    config = replace(FOUR, objective=replace(FOUR.objective, neighbours=neighbours))
+    whole = train_planted(planted_snapshot, tmp_path / "whole", config)
     expected = told(whole.inputs.log)
 
     keep = _Kept.keep
@@ -95,11 +97,11 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
 
     monkeypatch.setattr(_Kept, "keep", keep_and_die)
     with pytest.raises(KeyboardInterrupt):
-        train_planted(planted_snapshot, tmp_path / "killed", FOUR)
+        train_planted(planted_snapshot, tmp_path / "killed", config)
     monkeypatch.undo()
 
     inputs = replace(whole.inputs, log=tmp_path / "killed" / "log")
-    result = train(inputs, FOUR, WorkerConfig(workers=0), tmp_path / "killed" / "storage")
+    result = train(inputs, config, WorkerConfig(workers=0), tmp_path / "killed" / "storage")
     resumed = told(inputs.log)
     assert [line["epoch"] for line in resumed] == [3, 4]
     for line, other in zip(resumed, expected[2:], strict=True):
@@ -107,6 +109,14 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(
     for name, value in weights(result.checkpoint).items():
         torch.testing.assert_close(value, weights(whole.result.checkpoint)[name], rtol=1e-3, atol=1e-5)
     assert result.best == pytest.approx(whole.result.best)
+
+
+def test_a_few_neighbours_in_each_step_teach_about_what_the_whole_graph_teaches(
+    planted_snapshot: Snapshot, planted_run: PlantedRun, tmp_path: Path
+) -> None:
+    config = replace(SMALL, objective=replace(SMALL.objective, neighbours=3))
+    run = train_planted(planted_snapshot, tmp_path, config)
+    assert run.result.best == pytest.approx(planted_run.result.best, abs=0.1)
 
 
 def test_a_run_that_has_ended_says_so_again(planted_run: PlantedRun) -> None:

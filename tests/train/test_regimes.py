@@ -1,5 +1,6 @@
 """Settings that suit the data: few people or many, an order that says something or none."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,6 +64,16 @@ def test_few_people_get_a_smaller_network_and_more_steps(tmp_path: Path, monkeyp
     assert many == LoopConfig()
     assert few.batch < many.batch
     assert few.encoder.dim < many.encoder.dim
+
+
+def test_where_items_are_many_a_step_draws_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = snapshot_of(tmp_path, [1, 2, 3, 4], [None] * 4)
+    few = suited(snapshot, "leave_one_out")
+    monkeypatch.setattr(train.regimes, "MANY_ITEMS", len(ITEMS))
+    many = suited(snapshot, "leave_one_out")
+    assert few.objective.neighbours == 0
+    assert many.objective.neighbours == train.regimes.NEIGHBOURS > 0
+    assert replace(many, objective=few.objective) == few
 
 
 def test_the_split_is_the_one_that_was_asked_for(tmp_path: Path) -> None:

@@ -29,7 +29,11 @@ def loss_of(batch: TrainingBatch, config: ObjectiveConfig, encoder=None) -> torc
 def cross_entropy(encoder, batch: TrainingBatch, platform: int, step: int | None, wanted: int) -> torch.Tensor:
     """Full softmax over the items of a platform, after an event or before all."""
     vectors = encoder.item_vectors(random_graph())
-    y = encoder.after_each_event(vectors, batch.events)[0, step] if step is not None else torch.zeros(8)
+    y = (
+        encoder.after_each_event(vectors[batch.events.item], batch.events)[0, step]
+        if step is not None
+        else torch.zeros(8)
+    )
     scores = vectors @ encoder.queries(y, platform) + encoder.bias
     catalogue = [row for row in range(NUM_ITEMS) if PLATFORM_OF[row] == platform]
     return F.cross_entropy(scores[catalogue][None], torch.tensor([catalogue.index(wanted)]))
@@ -48,18 +52,38 @@ def test_the_loss_is_the_weighted_mean_of_full_softmaxes_when_enough_is_sampled(
     assert found.item() == pytest.approx(((at_once + first + 0.3 * later) / 2.3).item(), rel=0.01)
 
 
-def test_a_batch_without_targets_costs_nothing_and_still_has_gradients() -> None:
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_a_batch_without_targets_costs_nothing_and_still_has_gradients(neighbours: int) -> None:
     encoder = random_encoder()
-    loss = loss_of(batch_of([[-1, -1]] * 3), ObjectiveConfig(), encoder)
+    loss = loss_of(batch_of([[-1, -1]] * 3), ObjectiveConfig(neighbours=neighbours), encoder)
     loss.backward()
     assert loss.item() == 0
     assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
-def test_every_parameter_has_a_gradient_as_data_parallel_workers_need_it() -> None:
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_every_parameter_has_a_gradient_as_data_parallel_workers_need_it(neighbours: int) -> None:
     encoder = random_encoder()
-    loss_of(batch_of([[9, -1], [-1, -1], [-1, -1]]), ObjectiveConfig(), encoder).backward()
+    batch = batch_of([[9, -1], [-1, -1], [-1, -1]])
+    loss_of(batch, ObjectiveConfig(neighbours=neighbours), encoder).backward()
     assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
+
+
+def test_with_many_neighbours_the_loss_is_that_of_the_whole_graph() -> None:
+    batch = batch_of([[9, -1], [-1, 7], [5, -1]], first=[-1, 4, -1])
+    whole, many = (loss_of(batch, ObjectiveConfig(neighbours=count)).item() for count in (0, 20_000))
+    assert many == pytest.approx(whole, rel=0.01)
+
+
+def test_with_neighbours_nothing_is_learned_of_items_that_neither_the_batch_nor_its_walks_know() -> None:
+    encoder = random_encoder()
+    encoder.warm.fill_(1)
+    config = ObjectiveConfig(negatives=1, neighbours=1)
+    loss_of(batch_of([[9, -1], [-1, -1], [-1, -1]]), config, encoder).backward()
+    touched = encoder.items.id.grad.abs().sum(dim=1) > 0
+    # Items 4 and 9, one negative, and of each at most one neighbour along either of two relations.
+    assert touched[[4, 9]].all()
+    assert touched.sum() <= 9
 
 
 def test_later_targets_may_count_nothing() -> None:
@@ -93,7 +117,9 @@ def test_the_generator_decides_the_negatives() -> None:
     assert one == again != other
 
 
-@pytest.mark.parametrize("values", [{"negatives": 0}, {"later_weight": -0.1}, {"later_weight": 1.1}])
+@pytest.mark.parametrize(
+    "values", [{"negatives": 0}, {"later_weight": -0.1}, {"later_weight": 1.1}, {"neighbours": -1}]
+)
 def test_an_objective_that_cannot_be_is_refused_with_its_values(values) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(values)).split('_')[0]}.* {next(iter(values.values()))}"):
         replace(ObjectiveConfig(), **values)
