@@ -1,7 +1,7 @@
 """A peer beside us: RecTools' SASRec with sampled softmax on an Amazon data set, in an environment of its own.
 
     uv venv peer && uv pip install --python peer/bin/python "rectools[torch]==0.19.0"
-    peer/bin/python benchmarks/peer_sasrec.py [--only beauty] [--data ../shared/data] [--epochs 200]
+    peer/bin/python benchmarks/peers/rectools_sasrec.py [--only beauty] [--data ../shared/data] [--epochs 200]
 
 Leave-one-out: the last event of each person is test, the one before it validation, trained on what came earlier.
 Settings are those that reproduce eSASRec's table (2025): 64 wide, one block, dropout .2, 256 negatives, learning rate
