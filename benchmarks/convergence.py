@@ -18,19 +18,16 @@ from typing import Final
 
 import torch
 
-from benchmarks.quality import SPLIT_SEEDS, prepare
+from benchmarks.quality import SPLIT_SEEDS, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.snapshot import Snapshot
 from graph.split import Split
-from graph.store import open_store
-from ingest.embed import embed
 from models.leads_to import CLOSE, NEXT, LeadsTo
 from models.text import DEFAULT_MODEL, vectors_name
 from train.blend import DECAYS
 from train.compare import held_out_task, withheld_task
 from train.evaluate import Task, evaluate
-from train.loop import VALIDATED, validation_task
-from train.loop import prepare as read
+from train.loop import VALIDATED, prepare, validation_task
 from train.regimes import suited
 from train.release import assemble
 from train.run import WorkerConfig, train
@@ -50,7 +47,7 @@ def measure(name: str, snapshot: Snapshot, var: Path) -> None:
     else:
         config, linear = suited(snapshot, "leave_one_out"), NEXT
     inputs = Run(snapshot.id, vectors_name(DEFAULT_MODEL), config, var).inputs
-    prepared = read(inputs, config)
+    prepared = prepare(inputs, config)
     split, text = prepared.split, prepared.items.text.numpy()
     asked = validation_task(split, VALIDATED, config.seed)
     test = TASKS[name](split)
@@ -86,9 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         for name in [arguments.only] if arguments.only else TASKS:
-            snapshot = prepare(name, arguments.data, arguments.var)
-            with open_store(f"sqlite:///{arguments.var / name / 'graph.db'}") as store:
-                embed(store, arguments.var / name, DEFAULT_MODEL)
+            snapshot = prepare_with_texts(name, arguments.data, arguments.var)
             measure(name, snapshot, arguments.var / name)
     except IsthmusError as error:
         sys.exit(f"error: {error}")

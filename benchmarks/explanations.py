@@ -15,15 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flagship import trained
-from benchmarks.quality import SPLIT_SEEDS, prepare
+from benchmarks.quality import SPLIT_SEEDS, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.interactions import Interactions
-from graph.store import open_store
-from ingest.embed import embed
 from models.explain import explain
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
-from models.text import DEFAULT_MODEL
 from train.regimes import suited
 
 BEST = 10
@@ -59,9 +56,7 @@ def main() -> None:
     parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
     arguments = parser.parse_args()
     try:
-        snapshot = prepare(NAME, Path(), arguments.var)
-        with open_store(f"sqlite:///{arguments.var / NAME / 'graph.db'}") as store:
-            embed(store, arguments.var / NAME, DEFAULT_MODEL)
+        snapshot = prepare_with_texts(NAME, Path(), arguments.var)
         config = replace(suited(snapshot, "random_per_user"), seed=SPLIT_SEEDS[0])
         model, _, _ = trained(snapshot, arguments.var / NAME, config)
     except IsthmusError as error:

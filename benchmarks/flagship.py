@@ -18,13 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.quality import AMAZON, KGAT_PARTS, SAMPLE, SPLIT_SEEDS, prepare
+from benchmarks.quality import AMAZON, KGAT_PARTS, SAMPLE, SPLIT_SEEDS, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
 from graph.split import Split, random_per_user
-from graph.store import open_store
-from ingest.embed import embed
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from models.scorer import Scorer
@@ -223,9 +221,7 @@ def main() -> None:
     try:
         for name in [arguments.only] if arguments.only else BENCHES:
             started = time.perf_counter()
-            snapshot = prepare(name, arguments.data, arguments.var)
-            with open_store(f"sqlite:///{arguments.var / name / 'graph.db'}") as store:
-                embed(store, arguments.var / name, DEFAULT_MODEL)
+            snapshot = prepare_with_texts(name, arguments.data, arguments.var)
             BENCHES[name](snapshot, arguments.var / name, arguments.seeds)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(f"\n{time.perf_counter() - started:.0f} s in all, {peak:.1f} GiB at most")

@@ -24,11 +24,13 @@ from graph.keys import Pseudonyms
 from graph.snapshot import Snapshot, read_snapshot, write_snapshot
 from graph.split import Split, leave_one_out, random_per_user
 from graph.store import open_store
+from ingest.embed import embed
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.sources import kgat
 from ingest.sources.movielens import fetch
 from models.scorer import Scorer
+from models.text import DEFAULT_MODEL
 from train import families as bench
 from train.compare import held_out_task
 from train.evaluate import Task, evaluate
@@ -212,6 +214,14 @@ def prepare(name: str, data: Path, var: Path) -> Snapshot:
         )
     source = kgat.write_events(data / folder, var / name / "export") if name == "amazon-book" else data / folder
     return snapshot_of(mappings, source, var / name)
+
+
+def prepare_with_texts(name: str, data: Path, var: Path) -> Snapshot:
+    """The same, with the vectors of its texts beside it."""
+    snapshot = prepare(name, data, var)
+    with open_store(f"sqlite:///{var / name / 'graph.db'}") as store:
+        embed(store, var / name, DEFAULT_MODEL)
+    return snapshot
 
 
 _CRAWL: Final = "the Amazon review crawl of 2014 (McAuley et al.)"
