@@ -58,7 +58,7 @@ class LoopConfig:
 
     epochs: int = 16
     """Passes over all events, at most."""
-    patience: int = 4
+    patience: int = 8
     """Epochs without a better validation figure after which training stops."""
     batch: int = 128
     """Windows of events in a step of one worker."""

@@ -34,8 +34,7 @@ def suited(snapshot: Snapshot, split: SplitName) -> LoopConfig:
     config = sized(snapshot.interactions(), LoopConfig(split=split))
     if split.startswith("random_per_user") or snapshot.tied() > TIED:
         encoder = replace(config.encoder, max_history=100, ordered=False)
-        # Shuffled anew, an epoch more or less decides little.
-        return replace(config, epochs=24, patience=8, encoder=encoder)
+        return replace(config, epochs=24, encoder=encoder)
     return config
 
 
