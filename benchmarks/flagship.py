@@ -125,21 +125,25 @@ def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
     print(f"|{'---|' * (len(sides) + 4)}")
     rows: dict[str, list[list[tuple[float, float]]]] = {}
     seconds: dict[str, list[float]] = {}
+
+    def add(name: str, figures: list[tuple[float, float]], took: float = 0.0) -> None:
+        rows.setdefault(name, []).append(figures)
+        seconds.setdefault(name, []).append(took)
+        if len(rows[name]) == seeds:
+            cells = [_pair(values) for values in zip(*rows[name], strict=True)]
+            longest = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
+            print(f"| {name} | {' | '.join(cells + [''] * (len(sides) + 2 - len(cells)))} | {longest} |", flush=True)
+
     for seed in range(seeds):
         model, run, took = trained(snapshot, var, replace(suited(snapshot, "leave_one_out"), seed=seed))
         split = model.prepared.split
         past = join(split.train, split.validation)
-        for name, scorer in (*parts(model), ("isthmus, refitted", refitted(snapshot, run, model, past))):
-            rows.setdefault(name, []).append(_joint(scorer, past, split.test, split.train, seed))
-            seconds.setdefault(name, []).append(took if name == "isthmus" else 0.0)
+        for name, scorer in parts(model):
+            add(name, _joint(scorer, past, split.test, split.train, seed), took if name == "isthmus" else 0.0)
+        again = refitted(snapshot, run, model, past)
+        add("isthmus, refitted", _joint(again, past, split.test, split.train, seed))
         if len(platforms) > 1:
-            figures, took = _alone(snapshot, var, seed, past, split.test)
-            rows.setdefault("isthmus, alone", []).append(figures)
-            seconds.setdefault("isthmus, alone", []).append(took)
-    for name, runs in rows.items():
-        cells = [_pair(values) for values in zip(*runs, strict=True)]
-        longest = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
-        print(f"| {name} | {' | '.join(cells + [''] * (len(sides) + 2 - len(cells)))} | {longest} |", flush=True)
+            add("isthmus, alone", *_alone(snapshot, var, seed, past, split.test))
 
 
 def _alone(
