@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import train.blend
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from tests.planted_training import PlantedRun
@@ -36,6 +37,23 @@ def test_what_is_chosen_brings_what_it_says_it_brings(dense: Flagship, prepared:
 def test_it_is_at_least_nearly_as_good_as_the_better_part_alone(dense: Flagship, prepared: Prepared) -> None:
     blend, _ = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed=0)
     assert blend.value > max(blend.dense_value, blend.sparse_value) - 0.03
+
+
+def test_more_people_judge_what_a_few_chose(
+    dense: Flagship, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = validation_task(prepared.split)
+
+    def brings(seed: int, finalists: int) -> float:
+        monkeypatch.setattr(train.blend, "_FINALISTS", finalists)
+        _, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed)
+        return evaluate(replace(dense, leads_to=leads_to), task).value(METRIC)
+
+    monkeypatch.setattr(train.blend, "_CELLS", 3 * len(prepared.split.train.items))  # three people choose
+    alone, judged = (np.array([brings(seed, finalists) for seed in range(4)]) for finalists in (1, 9))
+    assert (judged >= alone).all()
+    assert (judged > alone).any()
+    assert (judged >= evaluate(dense, task).value(METRIC)).all()
 
 
 def test_a_sparse_part_that_says_nothing_is_worth_nothing(dense: Flagship, prepared: Prepared, monkeypatch) -> None:
