@@ -265,7 +265,9 @@ class _Run:
         return total / steps
 
     def _step(self, batch: TrainingBatch, generator: torch.Generator) -> float:
-        loss = self._objective(batch, generator)
+        device = batch.target.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = self._objective(batch, generator)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
