@@ -10,7 +10,7 @@ relation. That makes every score an exact sum over (event, relation) pairs, whic
 have one length: how often an item is wanted is for b(i) to say, its direction says to whom.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,9 @@ from models.walks import Walks
 
 Relations = Mapping[str, Sequence[Adjacency]]
 """Name of a relation -> the hops that lead from items back to items."""
+
+Lookup = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Rows of items -> some id vectors [U, D], and which of these each row has."""
 
 NUM_GAPS = 20
 SHORT = 1.0
@@ -134,7 +137,13 @@ class ItemEncoder(nn.Module):
         return z * self._scale(z)
 
     def sampled(
-        self, rows: Tensor, warm: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator
+        self,
+        rows: Tensor,
+        warm: Tensor,
+        texts: Sequence[Tensor],
+        walks: Walks,
+        generator: Generator,
+        lookup: Lookup | None,
     ) -> Tensor:
         """[M, D] the `rows` [M] of `forward`, where walks estimate what relations bring of the ids.
 
@@ -143,6 +152,7 @@ class ItemEncoder(nn.Module):
         Args:
             texts: [N, T] of the items, then of what each relation brings them.
             walks: along the relations, in their order.
+            lookup: where id vectors are found; None finds them in `id`.
         """
         own, *brought = (part[rows] for part in texts)
         for weight, part in zip(self.relation_weight, brought, strict=True):
@@ -151,7 +161,8 @@ class ItemEncoder(nn.Module):
         shares = self.relation_weight.unsqueeze(1) * shares
         found = torch.cat([rows.unsqueeze(1), ends.flatten(1)], dim=1)
         shares = torch.cat([shares.new_ones(len(rows), 1), shares.flatten(1)], dim=1) * self._shown(warm)[found]
-        z = self.text(own) + F.embedding_bag(found, self.id, mode="sum", per_sample_weights=shares)
+        ids, found = lookup(found) if lookup else (self.id, found)
+        z = self.text(own) + F.embedding_bag(found, ids, mode="sum", per_sample_weights=shares)
         return z * self._scale(z)  # type: ignore[no-any-return]
 
     def parts(self, text: Tensor, warm: Tensor, graph: Relations) -> dict[str, Tensor]:
@@ -313,9 +324,11 @@ class Encoder(nn.Module):
         """[N, T] the texts of the items, then what each relation brings of them: training changes none of these."""
         return [self.text, *(path_adjacency(graph[name], self.text) for name in self.items.relations)]
 
-    def sampled_vectors(self, rows: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator) -> Tensor:
+    def sampled_vectors(
+        self, rows: Tensor, texts: Sequence[Tensor], walks: Walks, generator: Generator, lookup: Lookup | None = None
+    ) -> Tensor:
         """[M, D] the `rows` [M] of `item_vectors`, from `texts` and some walks along `items.relations`."""
-        return self.items.sampled(rows, self.warm, texts, walks, generator)
+        return self.items.sampled(rows, self.warm, texts, walks, generator, lookup)
 
     def after_each_event(self, vectors: Tensor, batch: EventBatch) -> Tensor:
         """[B, L, D] y after each event, given the vectors of the events' items [B, L, D]."""

@@ -39,13 +39,18 @@ class Adjacency:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """[S, D] -> [T, D]"""
-        if x.is_cuda:
-            from torch_geometric.utils import spmm
+        return gpu_product(self, x) if x.is_cuda else cast(Tensor, _SparseProduct.apply(x, self))
 
-            crow, column, weight = self.forward
-            size = (len(crow) - 1, len(self.backward[0]) - 1)
-            return cast(Tensor, spmm(torch.sparse_csr_tensor(crow, column, weight, size=size), x))
-        return cast(Tensor, _SparseProduct.apply(x, self))
+
+def gpu_product(adjacency: Adjacency, x: Tensor) -> Tensor:
+    """The product as a GPU does it; a CPU can too, more slowly."""
+    from torch_geometric.utils import spmm
+
+    crow, column, weight = adjacency.forward
+    size = (len(crow) - 1, len(adjacency.backward[0]) - 1)
+    with torch.autocast(x.device.type, enabled=False):  # or torch would round the weights to the lower precision too
+        matrix = torch.sparse_csr_tensor(crow, column, weight.to(x.dtype), size=size, check_invariants=False)
+        return cast(Tensor, spmm(matrix, x))
 
 
 def path_adjacency(hops: Sequence[Adjacency], x: Tensor) -> Tensor:

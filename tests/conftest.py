@@ -23,6 +23,18 @@ settings.register_profile("isthmus", deadline=None, suppress_health_check=[Healt
 settings.load_profile("isthmus")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `device` runs on the CPU and, where there is a CUDA device, once more there.
+
+    Without one it has a single case: nothing is skipped. Trainings of the tests go to such a device by themselves.
+    """
+    if "device" in metafunc.fixturenames:
+        import torch
+
+        names = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        metafunc.parametrize("device", [torch.device(name) for name in names], ids=names)
+
+
 @pytest.fixture
 def planted_store(tmp_path: Path) -> Iterator[Store]:
     """An embedded store of its own that holds the planted graph."""

@@ -66,6 +66,11 @@ def random_graph(seed: int = 0) -> Relations:
     }
 
 
+def moved(graph: Relations, device: torch.device) -> Relations:
+    """The same graph on a device."""
+    return {name: [hop.to(device) for hop in hops] for name, hops in graph.items()}
+
+
 def random_encoder(seed: int = 0, config: EncoderConfig = TINY) -> Encoder:
     """An encoder whose parameters are all random, those that begin at zero too."""
     torch.manual_seed(seed)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from train.adapt import Held, Start, begin
 from train.data import ItemSide, SplitName, TrainingBatch, Windows, item_side, new_encoder, split_by
 from train.evaluate import Task, evaluate
 from train.log import Log
+from train.sharded import ShardedIds, data_parallel
 from train.step import Objective, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ BEST: Final = "best.safetensors"
 """The weights of the best epoch, a file in each checkpoint."""
 
 _STATE: Final = "state.pt"
+_IDS: Final = "items.id"
 
 
 class TrainingError(IsthmusError):
@@ -179,11 +182,17 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     held = begin(encoder, training, start) if start else None
     parameters = held.num_parameters if held else sum(value.numel() for value in encoder.parameters())
     graph = {name: [hop.to(device) for hop in hops] for name, hops in prepared.items.graph.items()}
-    objective: nn.Module = Objective(encoder, graph, config.objective)
-    if workers > 1:
-        objective = nn.parallel.DistributedDataParallel(objective)
+    # Ids that are held have no gradient and no moments: there is nothing to share out.
+    sharded = workers > 1 and config.objective.neighbours > 0 and held is None
+    ids = ShardedIds(encoder.items, rank, workers) if sharded else None
+    objective = Objective(encoder, graph, config.objective, ids)
     windows = Windows(held.training if held else training, config.encoder.max_history)
-    run = _Run(config, encoder, objective, windows, held)
+    run = _Run(config, encoder, objective if workers == 1 else data_parallel(objective, ids), windows, held, ids)
+
+    def validated() -> float:
+        with ids.gathered() if ids is not None else nullcontext():
+            value = _validate(encoder, prepared, graph, config) if rank == 0 else 0.0
+        return _from_first(value, workers, device)
 
     kept = _Kept(Path(values["kept"])) if values["kept"] else None
     checkpoint = kept.last() if kept else ray.train.get_checkpoint()
@@ -191,8 +200,7 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
         with checkpoint.as_directory() as folder:
             run.restore(Path(folder), device)
     elif start is not None:
-        value = _validate(encoder, prepared, graph, config) if rank == 0 else 0.0
-        run.judge(_from_first(value, workers, device))  # what it begins with may stay the best
+        run.judge(validated())  # what it begins with may stay the best
     if kept is not None and checkpoint is not None:
         # What a run that had ended already says; Ray tells it by itself where it keeps the checkpoints.
         ray.train.report({"epoch": run.epoch, "best": run.best, "parameters": parameters}, checkpoint=checkpoint)
@@ -203,8 +211,7 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
         loss = run.train_epoch(rank, workers, device)
         _give_back_memory()
         trained = time.perf_counter()
-        value = _validate(encoder, prepared, graph, config) if rank == 0 else 0.0
-        run.finish_epoch(_from_first(value, workers, device))
+        run.finish_epoch(validated())
         metrics = {
             "epoch": run.epoch,
             "loss": loss,
@@ -217,7 +224,7 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
             saved = None
             if kept is not None:
                 saved = kept.keep(run)
-            elif rank == 0:
+            elif rank == 0 or ids is not None:  # Ray puts the files of all workers into one checkpoint
                 run.save(Path(folder))
                 saved = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({**metrics, "parameters": parameters}, checkpoint=saved)
@@ -229,10 +236,17 @@ class _Run:
     """The state of a training that a checkpoint holds."""
 
     def __init__(
-        self, config: LoopConfig, encoder: Encoder, objective: nn.Module, windows: Windows, held: Held | None
+        self,
+        config: LoopConfig,
+        encoder: Encoder,
+        objective: nn.Module,
+        windows: Windows,
+        held: Held | None,
+        ids: ShardedIds | None,
     ) -> None:
         self._config, self._encoder, self._objective, self._windows = config, encoder, objective, windows
-        self._held = held
+        self._held, self._ids = held, ids
+        self._state = _STATE if ids is None else f"state-{ids.rank}-of-{ids.workers}.pt"
         named = list(encoder.named_parameters())
         self._optimizer = torch.optim.AdamW(
             [
@@ -265,9 +279,13 @@ class _Run:
         return total / steps
 
     def _step(self, batch: TrainingBatch, generator: torch.Generator) -> float:
-        loss = self._objective(batch, generator)
+        device = batch.target.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = self._objective(batch, generator)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self._ids is not None:
+            self._ids.return_gradients()
         self._optimizer.step()
         if self._held is not None:
             self._held.restore()
@@ -287,23 +305,42 @@ class _Run:
             self._best_weights = {name: part.detach().clone() for name, part in self._encoder.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Write all that `restore` needs, and the best weights beside it."""
+        """Write all that `restore` needs, and the best weights beside it.
+
+        Where ids are in shards, all workers call this: each writes its own state, the first one the best weights.
+        """
         state = {
             "weights": self._encoder.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "counts": [self.epoch, self.stale, self.value, self.best],
         }
-        torch.save(state, folder / _STATE)
+        torch.save(state, folder / self._state)
         weights = {name: part.contiguous() for name, part in self._best_weights.items()}
+        if self._ids is not None:
+            whole = self._ids.whole(weights[_IDS])
+            if whole is None:
+                return
+            weights[_IDS] = whole
         save_file(weights, folder / BEST, {"relations": json.dumps(self._encoder.items.relations)})
 
     def restore(self, folder: Path, device: torch.device) -> None:
-        """Go on where a checkpoint ended."""
-        state = torch.load(folder / _STATE, map_location=device, weights_only=True)
+        """Go on where a checkpoint ended.
+
+        Raises: TrainingError if ids are in other shards there.
+        """
+        if not (folder / self._state).is_file():
+            found = ", ".join(sorted(file.name for file in folder.glob("state*.pt")))
+            raise TrainingError(
+                f"the checkpoint {folder} holds {found}, and this training needs {self._state}: ids are in shards, "
+                "run it with as many workers as before"
+            )
+        state = torch.load(folder / self._state, map_location=device, weights_only=True)
         self._encoder.load_state_dict(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.stale, self.value, self.best = state["counts"]
         self._best_weights = load_file(folder / BEST, device=str(device))
+        if self._ids is not None:
+            self._best_weights[_IDS] = self._ids.share_of(self._best_weights[_IDS])
 
 
 class _Kept:

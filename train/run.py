@@ -21,7 +21,8 @@ class WorkerConfig:
     """Who trains."""
 
     workers: int = 1
-    """Ray workers, each with its share of people; 0 trains in this process without a cluster."""
+    """Ray workers, each with its share of people and, where neighbours are drawn, of the id vectors (`train.sharded`);
+    0 trains in this process without a cluster."""
     gpu: bool | None = None
     """Whether each worker takes a GPU; None takes one when this machine has one."""
     cpus_per_worker: int = 1

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.encoder import Encoder, Relations
+from models.encoder import Encoder, Lookup, Relations
 from models.losses import sampled_softmax_loss
 from models.negatives import uniform_negatives
 from models.walks import Walks
@@ -37,11 +37,18 @@ class ObjectiveConfig:
 class Objective(nn.Module):
     """The encoder with its loss: one forward pass of this is what data-parallel workers keep in step."""
 
-    def __init__(self, encoder: Encoder, graph: Relations, config: ObjectiveConfig) -> None:
+    def __init__(
+        self, encoder: Encoder, graph: Relations, config: ObjectiveConfig, lookup: Lookup | None = None
+    ) -> None:
+        """
+        Args:
+            lookup: where drawn neighbours' id vectors are found; None finds them in the encoder.
+        """
         super().__init__()
         self.encoder = encoder
         self._graph = graph
         self._config = config
+        self._lookup = lookup
         self._walks: Walks | None = None
         if config.neighbours:
             self._walks = Walks([graph[name] for name in encoder.items.relations], config.neighbours)
@@ -93,4 +100,4 @@ class Objective(nn.Module):
         """[M, D] the vectors of these items alone."""
         if self._walks is None:
             return F.embedding(rows, self.encoder.item_vectors(self._graph))
-        return self.encoder.sampled_vectors(rows, self._texts, self._walks, generator)
+        return self.encoder.sampled_vectors(rows, self._texts, self._walks, generator, self._lookup)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from models.encoder import NUM_GAPS, EncoderConfig, EventBatch, gap_buckets
 from models.walks import Walks
-from tests.networks import NUM_PLATFORMS, TINY, histories, random_encoder, random_graph, random_histories
+from tests.networks import NUM_PLATFORMS, TINY, histories, moved, random_encoder, random_graph, random_histories
 
 HOUR = 3600
 
@@ -146,20 +146,20 @@ def test_in_training_ids_are_hidden_at_their_rate_and_never_afterwards() -> None
 
 @pytest.mark.parametrize("training", [False, True])
 def test_vectors_of_some_items_from_many_walks_are_those_of_the_whole_graph_and_so_are_their_gradients(
-    training: bool,
+    training: bool, device: torch.device
 ) -> None:
-    encoder = random_encoder().train(training)
-    walks = Walks([random_graph()[name] for name in encoder.items.relations], 20_000)
-    rows = torch.tensor([3, 17, 4])
+    encoder, graph = random_encoder().train(training).to(device), moved(random_graph(), device)
+    walks = Walks([graph[name] for name in encoder.items.relations], 20_000)
+    rows = torch.tensor([3, 17, 4], device=device)
     found = []
     for vectors in (
-        lambda: encoder.item_vectors(random_graph())[rows],
-        lambda: encoder.sampled_vectors(rows, encoder.texts(random_graph()), walks, torch.Generator().manual_seed(0)),
+        lambda: encoder.item_vectors(graph)[rows],
+        lambda: encoder.sampled_vectors(rows, encoder.texts(graph), walks, torch.Generator().manual_seed(0)),
     ):
         torch.manual_seed(5)  # in training the same ids are hidden, wherever they are looked at
         encoder.zero_grad()
         z = vectors()
-        (z * torch.arange(z.numel()).view_as(z)).sum().backward()
+        (z * torch.arange(z.numel(), device=device).view_as(z)).sum().backward()
         gradients = [value.grad for value in encoder.items.parameters()]
         found.append([z.detach(), *gradients])
     for whole, sampled in zip(*found, strict=True):

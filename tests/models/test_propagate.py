@@ -1,5 +1,8 @@
 """Propagation is a sparse product: forward, backward, through several hops; and what its normalisations keep."""
 
+from collections.abc import Callable
+from operator import matmul
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.propagate import Adjacency, path_adjacency, row_normalised, symmetric_normalised
+from models.propagate import Adjacency, gpu_product, path_adjacency, row_normalised, symmetric_normalised
 
 
 def random_matrix(targets: int, sources: int, seed: int, density: float = 0.3) -> sp.csr_matrix:
@@ -15,16 +18,24 @@ def random_matrix(targets: int, sources: int, seed: int, density: float = 0.3) -
     return sp.random(targets, sources, density, random_state=random, format="csr", dtype=np.float32)
 
 
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(0, 1000))
-def test_forward_and_backward_are_those_of_the_dense_product(targets: int, sources: int, dim: int, seed: int) -> None:
+@pytest.mark.parametrize("product_of", [matmul, gpu_product])
+@given(targets=st.integers(1, 12), sources=st.integers(1, 12), dim=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_forward_and_backward_are_those_of_the_dense_product(
+    product_of: Callable[[Adjacency, torch.Tensor], torch.Tensor],
+    device: torch.device,
+    targets: int,
+    sources: int,
+    dim: int,
+    seed: int,
+) -> None:
     matrix = random_matrix(targets, sources, seed)
     torch.manual_seed(seed)
-    x = torch.randn(sources, dim, requires_grad=True)
+    x = torch.randn(sources, dim, device=device, requires_grad=True)
     again = x.detach().clone().requires_grad_()
-    upstream = torch.randn(targets, dim)
-    product = Adjacency.from_scipy(matrix) @ x
+    upstream = torch.randn(targets, dim, device=device)
+    product = product_of(Adjacency.from_scipy(matrix).to(device), x)
     product.backward(upstream)
-    dense = torch.from_numpy(matrix.toarray()) @ again
+    dense = torch.from_numpy(matrix.toarray()).to(device) @ again
     dense.backward(upstream)
     assert product.shape == (targets, dim)
     torch.testing.assert_close(product, dense)
@@ -42,6 +53,17 @@ def test_a_gradient_that_is_not_contiguous_is_taken_too() -> None:
     x = torch.randn(7, 3, requires_grad=True)
     ((adjacency @ x).T @ torch.ones(4, 2)).sum().backward()
     torch.testing.assert_close(x.grad, 2 * (torch.ones(3, 4) @ torch.from_numpy(dense(adjacency))).T)
+
+
+@pytest.mark.parametrize("product_of", [matmul, gpu_product])
+def test_weights_are_not_rounded_where_mixed_precision_rounds_other_products(
+    product_of: Callable[[Adjacency, torch.Tensor], torch.Tensor], device: torch.device
+) -> None:
+    adjacency = Adjacency.from_scipy(random_matrix(4, 7, seed=3)).to(device)
+    x = torch.randn(7, 3, device=device)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = product_of(adjacency, x)
+    torch.testing.assert_close(found, product_of(adjacency, x))
 
 
 def dense(adjacency: Adjacency) -> np.ndarray:

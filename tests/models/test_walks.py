@@ -12,6 +12,7 @@ from models.walks import Walks
 
 NUM_ITEMS = 12
 ROWS = torch.arange(NUM_ITEMS)
+CPU = torch.device("cpu")
 
 
 def adjacency(targets: int, sources: int, seed: int) -> Adjacency:
@@ -25,10 +26,13 @@ def exactly(hops: list[Adjacency]) -> torch.Tensor:
     return path_adjacency(hops, torch.eye(NUM_ITEMS))
 
 
-def drawn(relations: list[list[Adjacency]], count: int, times: int = 1, seed: int = 0) -> torch.Tensor:
-    """[R, N, N] the same, as the mean over so many draws of walks has it."""
+def drawn(
+    relations: list[list[Adjacency]], count: int, times: int = 1, seed: int = 0, device: torch.device = CPU
+) -> torch.Tensor:
+    """[R, N, N] the same, as the mean over so many draws of walks on a device has it."""
     generator = torch.Generator().manual_seed(seed)
-    ends, weights = Walks(relations, count)(ROWS.repeat(times), generator)
+    walks = Walks([[hop.to(device) for hop in hops] for hops in relations], count)
+    ends, weights = (part.cpu() for part in walks(ROWS.repeat(times).to(device), generator))
     found = torch.zeros(len(relations), NUM_ITEMS, NUM_ITEMS)
     for number in range(len(relations)):
         lines = ROWS.repeat(times).unsqueeze(1).expand(-1, count)
@@ -36,12 +40,13 @@ def drawn(relations: list[list[Adjacency]], count: int, times: int = 1, seed: in
     return found
 
 
-def test_on_average_walks_bring_what_the_whole_relation_brings() -> None:
+def test_on_average_walks_bring_what_the_whole_relation_brings(device: torch.device) -> None:
     direct = [adjacency(NUM_ITEMS, NUM_ITEMS, seed=1)]
     through = [adjacency(5, NUM_ITEMS, seed=2), adjacency(NUM_ITEMS, 5, seed=3)]
     expected = torch.stack([exactly(direct), exactly(through)])
     assert (expected.sum(dim=-1) == 0).any(), "one item should have no neighbour"
-    torch.testing.assert_close(drawn([direct, through], count=3, times=40_000), expected, rtol=0, atol=0.02)
+    found = drawn([direct, through], count=3, times=40_000, device=device)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("count", [1, 7])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from graph.snapshot import Snapshot
-from tests.planted_training import SMALL, train_planted
-from train.loop import METRIC
+from tests.planted_training import SMALL, train_planted, write_word_vectors
+from train.loop import BEST, METRIC, Inputs
 from train.run import WorkerConfig, train
 
 FOUR = replace(SMALL, epochs=4)
@@ -89,6 +90,27 @@ def test_a_worker_that_is_killed_goes_on_from_the_last_checkpoint_and_ends_as_if
     monkeypatch.undo()
     again = train(inputs, FOUR, WorkerConfig(workers=1), tmp_path / "storage")
     assert replace(again, seconds=0) == replace(result, seconds=0)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("ray_local")
+def test_two_workers_with_ids_in_shards_go_on_from_a_checkpoint_that_both_wrote_when_one_is_killed(
+    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # tests/train/test_sharded.py has it that what goes on from such files ends as if nothing had happened.
+    config = replace(FOUR, epochs=3, objective=replace(FOUR.objective, neighbours=3))
+    inputs = Inputs(planted_snapshot.path, write_word_vectors(planted_snapshot, tmp_path / "vectors"), tmp_path / "log")
+    marker = tmp_path / "killed"
+    monkeypatch.setattr("train.run.train_on_worker", killed_once(marker))
+    seen: list[dict[str, float]] = []
+    result = train(inputs, config, WorkerConfig(workers=2), tmp_path / "storage", seen.append)
+    assert int(marker.read_text()) > 0
+    assert [line["epoch"] for line in seen] == [1, 2, 3]
+    assert seen[-1]["loss"] < seen[0]["loss"]
+    states = [torch.load(result.checkpoint / f"state-{rank}-of-2.pt", weights_only=True) for rank in (0, 1)]
+    assert states[0]["counts"] == states[1]["counts"]
+    ids = [state["weights"]["items.id"] for state in states]
+    assert len(load_file(result.checkpoint / BEST)["items.id"]) == sum(map(len, ids))
 
 
 @pytest.mark.timeout(900)

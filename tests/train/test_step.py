@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from models.encoder import EventBatch
-from tests.networks import NUM_ITEMS, NUM_PLATFORMS, PLATFORM_OF, random_encoder, random_graph
+from tests.networks import NUM_ITEMS, NUM_PLATFORMS, PLATFORM_OF, TINY, moved, random_encoder, random_graph
 from train.data import TrainingBatch
 from train.step import Objective, ObjectiveConfig
 
@@ -22,8 +22,10 @@ def batch_of(target, immediate=None, first=None) -> TrainingBatch:
 
 
 def loss_of(batch: TrainingBatch, config: ObjectiveConfig, encoder=None) -> torch.Tensor:
-    objective = Objective(encoder or random_encoder(), random_graph(), config)
-    return objective(batch, torch.Generator().manual_seed(0))
+    encoder = encoder or random_encoder()
+    device = encoder.bias.device
+    objective = Objective(encoder, moved(random_graph(), device), config)
+    return objective(batch.to(device), torch.Generator().manual_seed(0))
 
 
 def cross_entropy(encoder, batch: TrainingBatch, platform: int, step: int | None, wanted: int) -> torch.Tensor:
@@ -62,8 +64,8 @@ def test_a_batch_without_targets_costs_nothing_and_still_has_gradients(neighbour
 
 
 @pytest.mark.parametrize("neighbours", [0, 2])
-def test_every_parameter_has_a_gradient_as_data_parallel_workers_need_it(neighbours: int) -> None:
-    encoder = random_encoder()
+def test_every_parameter_has_a_gradient_as_data_parallel_workers_need_it(neighbours: int, device: torch.device) -> None:
+    encoder = random_encoder().to(device)
     batch = batch_of([[9, -1], [-1, -1], [-1, -1]])
     loss_of(batch, ObjectiveConfig(neighbours=neighbours), encoder).backward()
     assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
@@ -108,6 +110,38 @@ def test_the_loss_falls_when_a_step_follows_its_gradient() -> None:
     before.backward()
     optimizer.step()
     assert loss_of(batch, ObjectiveConfig(), encoder).item() < before.item()
+
+
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_mixed_precision_has_about_the_same_loss_and_gradients_and_learns(
+    neighbours: int, device: torch.device
+) -> None:
+    encoder = random_encoder(config=replace(TINY, dropout=0, id_dropout=0)).train().to(device)
+    objective = Objective(encoder, moved(random_graph(), device), ObjectiveConfig(neighbours=neighbours))
+    batch = batch_of([[9, 6], [4, -1], [-1, 8]], first=[-1, 4, -1]).to(device)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=3e-3, fused=True)
+
+    def loss_with(mixed: bool) -> torch.Tensor:
+        encoder.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            loss: torch.Tensor = objective(batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        return loss.detach()
+
+    def gradients() -> torch.Tensor:
+        return torch.cat([value.grad.flatten() for value in encoder.parameters()])
+
+    single = loss_with(mixed=False)
+    expected = gradients()
+    before = loss_with(mixed=True)
+    assert {before.dtype, *(value.grad.dtype for value in encoder.parameters())} == {torch.float32}
+    assert before.item() == pytest.approx(single.item(), rel=0.01)
+    assert before.item() != single.item(), "nothing was rounded"
+    assert F.cosine_similarity(gradients(), expected, dim=0) > 0.99
+    for _ in range(10):
+        optimizer.step()
+        after = loss_with(mixed=True)
+    assert after < 0.9 * before
 
 
 def test_the_generator_decides_the_negatives() -> None:
