@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from graph.snapshot import Snapshot
-from tests.planted_training import SMALL, train_planted, write_word_vectors
-from train.loop import BEST, METRIC, Inputs
+from tests.planted_training import SMALL, train_planted
+from train.loop import BEST, METRIC
 from train.run import WorkerConfig, train
 
 FOUR = replace(SMALL, epochs=4)
@@ -94,39 +94,24 @@ def test_a_worker_that_is_killed_goes_on_from_the_last_checkpoint_and_ends_as_if
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray_local")
-def test_two_workers_with_ids_in_shards_go_on_from_a_checkpoint_that_both_wrote_when_one_is_killed(
-    planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # tests/train/test_sharded.py has it that what goes on from such files ends as if nothing had happened.
-    config = replace(FOUR, epochs=3, objective=replace(FOUR.objective, neighbours=3))
-    inputs = Inputs(planted_snapshot.path, write_word_vectors(planted_snapshot, tmp_path / "vectors"), tmp_path / "log")
-    marker = tmp_path / "killed"
-    monkeypatch.setattr("train.run.train_on_worker", killed_once(marker))
-    seen: list[dict[str, float]] = []
-    result = train(inputs, config, WorkerConfig(workers=2), tmp_path / "storage", seen.append)
-    assert int(marker.read_text()) > 0
-    assert [line["epoch"] for line in seen] == [1, 2, 3]
-    assert seen[-1]["loss"] < seen[0]["loss"]
-    states = [torch.load(result.checkpoint / f"state-{rank}-of-2.pt", weights_only=True) for rank in (0, 1)]
-    assert states[0]["counts"] == states[1]["counts"]
-    ids = [state["weights"]["items.id"] for state in states]
-    assert len(load_file(result.checkpoint / BEST)["items.id"]) == sum(map(len, ids))
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.usefixtures("ray_local")
-def test_two_workers_hold_the_same_weights_and_learn_about_what_one_learns(
+def test_two_workers_share_out_the_ids_hold_all_else_alike_and_learn_about_what_one_learns(
     planted_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each of two workers takes half of the windows in batches of half the size: as many steps, as large.
-    alone = train_planted(planted_snapshot, tmp_path / "alone", FOUR)
+    # tests/train/test_sharded.py has it that what goes on from such a checkpoint ends as if nothing had happened.
+    config = replace(FOUR, objective=replace(FOUR.objective, neighbours=3))
+    alone = train_planted(planted_snapshot, tmp_path / "alone", config)
     monkeypatch.setattr("train.run.train_on_worker", leaves_its_weights(tmp_path))
     inputs = replace(alone.inputs, log=tmp_path / "log")
-    result = train(inputs, replace(FOUR, batch=SMALL.batch // 2), WorkerConfig(workers=2), tmp_path / "storage")
+    result = train(inputs, replace(config, batch=SMALL.batch // 2), WorkerConfig(workers=2), tmp_path / "storage")
+    best = load_file(result.checkpoint / BEST)
     for epoch in (1, 4):
         first, second = (torch.load(tmp_path / f"{rank}-{epoch}.pt", weights_only=True) for rank in (0, 1))
+        assert len(first.pop("items.id")) + len(second.pop("items.id")) == len(best["items.id"])
         for name, value in first.items():
             assert torch.equal(value, second[name]), name
+    states = [torch.load(result.checkpoint / f"state-{rank}-of-2.pt", weights_only=True) for rank in (0, 1)]
+    assert states[0]["counts"] == states[1]["counts"]
     both, one = (
         [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
         for log in (inputs.log, alone.inputs.log)
