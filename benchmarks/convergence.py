@@ -7,7 +7,6 @@ network trained, the blend chosen, and all of that. The peers' figures are Light
 CPU-s, ../shared/design/FACTS.md) and SASRec's of RecTools on beauty, which benchmarks/peers/rectools_sasrec.py prints.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from typing import Final
 
 import torch
 
-from benchmarks.quality import SPLIT_SEEDS, prepare_with_texts
+from benchmarks.quality import SPLIT_SEEDS, parser_of, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.snapshot import Snapshot
 from graph.split import Split
@@ -75,11 +74,7 @@ def measure(name: str, snapshot: Snapshot, var: Path) -> None:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=TASKS, help="one data set rather than both")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
-    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__, TASKS).parse_args()
     torch.set_num_threads(1)
     try:
         for name in [arguments.only] if arguments.only else TASKS:

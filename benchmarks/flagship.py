@@ -8,7 +8,6 @@ themselves, "alone" is trained on one platform and told of that platform only, "
 again from training and validation, without training again.
 """
 
-import argparse
 import resource
 import statistics
 import sys
@@ -18,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.quality import AMAZON, KGAT_PARTS, SAMPLE, SPLIT_SEEDS, prepare_with_texts
+from benchmarks.quality import AMAZON, KGAT_PARTS, SAMPLE, SPLIT_SEEDS, parser_of, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.interactions import Interactions, join
 from graph.snapshot import Snapshot
@@ -216,11 +215,8 @@ BENCHES: Final[Mapping[str, Callable[[Snapshot, Path, int], None]]] = {
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
+    parser = parser_of(__doc__, BENCHES)
     parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="runs behind every figure")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
-    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
     arguments = parser.parse_args()
     try:
         for name in [arguments.only] if arguments.only else BENCHES:

@@ -13,7 +13,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -247,13 +247,18 @@ BENCHES: Final[Mapping[str, Callable[[Snapshot], None]]] = {
 }
 
 
+def parser_of(description: str | None, names: Iterable[str]) -> argparse.ArgumentParser:
+    """What a benchmark over some of these data sets is asked with."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=tuple(names), help="one data set rather than all")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
+    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
+    return parser
+
+
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=BENCHES, help="one data set rather than all")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
-    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and snapshots are kept")
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__, BENCHES).parse_args()
     try:
         for name in [arguments.only] if arguments.only else BENCHES:
             started = time.perf_counter()

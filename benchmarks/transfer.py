@@ -14,7 +14,6 @@ Items: a tenth is hidden from training, ranked among themselves, beside their te
 choose the epoch, the blend and the settings of the linear map, as clicks on new items do in use; the others are asked.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -29,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.flagship import parts, trained
-from benchmarks.quality import AMAZON, SPLIT_SEEDS, prepare, snapshot_of
+from benchmarks.quality import AMAZON, SPLIT_SEEDS, parser_of, prepare, snapshot_of
 from graph.errors import IsthmusError
 from graph.interactions import Histories, Interactions, join
 from graph.snapshot import Snapshot, without_platform
@@ -416,13 +415,10 @@ BENCHES: Final[Mapping[str, Sequence[str]]] = {
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=(*BENCHES, *AMAZON), help="one data set rather than all")
+    parser = parser_of(__doc__, (*BENCHES, *AMAZON))
     parser.add_argument("--ask", choices=ASKED, nargs="+", help="some of the questions")
     parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="runs behind every figure")
     parser.add_argument("--epochs", type=int, help="fewer than it takes, to see that all of it works")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the Amazon data sets")
-    parser.add_argument("--var", type=Path, default=Path("var/benchmarks"), help="where stores and runs are kept")
     arguments = parser.parse_args()
     try:
         for name in [arguments.only] if arguments.only else BENCHES:

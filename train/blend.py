@@ -67,8 +67,8 @@ class Blend:
 def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
     """Fit the sparse part on the training part in each way, and try every decay and share on a sample of people.
 
-    Where there are more people, the best of each share are then judged by VALIDATED of them: the best of some hundred
-    mixtures on a thousand people is a few hundredths better there than elsewhere.
+    Where there are more people, the best of some shares are then judged by VALIDATED of them: what is best of eighty
+    and more mixtures on a thousand people owes a part of it to chance.
 
     Args:
         flagship: its own sparse part is not looked at.

@@ -78,7 +78,7 @@ def main() -> None:
         n_negatives=256,
         lr=1e-3,
         batch_size=128,
-        epochs=EVERY,
+        epochs=arguments.epochs,  # what a copy of the model may have seen; each round takes its own
         deterministic=True,
     )
     best, best_model, stale, ranking = -1.0, model, 0, 0.0
