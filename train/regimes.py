@@ -21,8 +21,8 @@ FEW_WINDOWS: Final = 5000
 TIED: Final = 0.75
 """Share of a person's neighbouring events at one instant from which on a source counts as not knowing their order."""
 MANY_ITEMS: Final = 50_000
-"""Items from which on a step draws neighbours. The whole graph is exact; it takes 1.2 times as long with 20,000 items, 3.6
-times with 50,000."""
+"""Items from which on a step draws neighbours. The whole graph is exact; it takes 1.2 times as long with 20,000 items,
+3.6 times with 50,000."""
 NEIGHBOURS: Final = 10
 """Of an item along each relation in a step, where items are many."""
 
