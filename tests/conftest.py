@@ -35,6 +35,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", [torch.device(name) for name in names], ids=names)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two processes share the tests (`make test`), one has all of Ray, first; Neo4j and every file stay together.
+
+    A test that starts a Ray of its own says so with `pytest.mark.xdist_group("ray")`.
+    """
+    for item in items:
+        if not any(item.iter_markers("xdist_group")):
+            item.add_marker(pytest.mark.xdist_group(_server(item) or item.path.name))
+    first = {"ray": 0, "neo4j": 1}
+    items.sort(key=lambda item: first.get(next(item.iter_markers("xdist_group")).args[0], 2))
+
+
+def _server(item: pytest.Item) -> str | None:
+    """What a test needs a server of, as far as its fixtures tell."""
+    needs = set(getattr(item, "fixturenames", ()))
+    if "ray_local" in needs:
+        return "ray"
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return "neo4j" if "neo4j_server" in needs or "neo4j" in parameters.values() else None
+
+
 @pytest.fixture
 def planted_store(tmp_path: Path) -> Iterator[Store]:
     """An embedded store of its own that holds the planted graph."""
