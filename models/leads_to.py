@@ -16,13 +16,14 @@ from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 
 from graph.interactions import Histories, Interactions
 from models.baselines.ease import EASE
 from models.baselines.matrix import check_decay, positive_matrix, query_matrix
 from models.baselines.ridge import inverse
 from models.local_ridge import Counts, Steps, TextWeights, largest, local_weights
+from models.retrieval import ItemIndex
 
 WEIGHTS: Final = 6_000_000
 """Weights that are kept of all lines together."""
@@ -31,6 +32,8 @@ DENSE_UP_TO: Final = 30_000
 few items each."""
 SUPPORT: Final = 100
 """Items that each item is solved on where there are many."""
+ALIKE: Final = 20
+"""Items with events whose texts are nearest, which stand in for an item without any."""
 
 _BLOCK: Final = 512
 _CLOSE_OVER: Final = 10.0
@@ -42,6 +45,8 @@ _FADED: Final = 1e-3
 """What has faded to less is left out."""
 _SMALLEST: Final = 1e-5
 """A weight has to be larger."""
+_SHARPNESS: Final = 4
+"""Power of a cosine that says how much an item stands in for another."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,11 @@ class LeadsTo:
         *,
         keep: int | None = None,
     ) -> Self:
-        """Solve and keep the largest weights of each line, by absolute value; untouched items have none.
+        """Solve and keep the largest weights of each line, by absolute value; no untouched item has a line.
+
+        What leads to an untouched item is taken from items that are like it: the mean of the columns of its ALIKE
+        touched neighbours by text, each counting as its cosine to the fourth power. They are of the item's platform
+        where that has any. Of these weights, too, a line keeps as many as of the others.
 
         Above DENSE_UP_TO touched items each column of B is solved on SUPPORT items alone, from the newest events of
         each person (`models.local_ridge`).
@@ -114,7 +123,8 @@ class LeadsTo:
             raise ValueError(f"keep is {keep}: give at least 1 weight a line, such as 200")
         touched = np.unique(interactions.item[interactions.weight > 0])
         if len(touched) > DENSE_UP_TO:
-            return cls(_solve_locally(interactions, touched, linear, text, keep))
+            solved = _solve_locally(interactions, touched, linear, text, keep)
+            return cls(_with_untouched(solved, interactions, touched, text, keep))
         weights_of = _solve(interactions, linear, text)
         lines, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         values = [np.zeros(0, np.float32)]
@@ -130,7 +140,8 @@ class LeadsTo:
             columns.append(best[line, place])
             values.append(weights[line, place])
         coordinates = (np.concatenate(lines), np.concatenate(columns))
-        return cls(csr_array((np.concatenate(values), coordinates), shape=(num_items, num_items)))
+        solved = csr_array((np.concatenate(values), coordinates), shape=(num_items, num_items))
+        return cls(_with_untouched(solved, interactions, touched, text, keep))
 
     @classmethod
     def empty(cls, num_items: int) -> Self:
@@ -206,6 +217,45 @@ def _solve_locally(
     kept = np.abs(found.data) > _SMALLEST
     places = (touched[found.row[kept]], touched[found.col[kept]])
     return csr_array((found.data[kept], places), shape=(len(interactions.items),) * 2)
+
+
+def _with_untouched(
+    weights: csr_array,
+    interactions: Interactions,
+    touched: NDArray[np.int64],
+    text: NDArray[np.float32] | None,
+    keep: int,
+) -> csr_array:
+    """[N, N] the weights, and for untouched items those of the touched ones that are like them."""
+    if text is None:
+        return weights
+    lengths = np.linalg.norm(text, axis=1, keepdims=True)
+    units = np.divide(text, lengths, out=np.zeros_like(text), where=lengths > 0)
+    said, warm = lengths[:, 0] > 0, np.bincount(touched, minlength=len(text)) > 0
+    stand_in = csr_array(weights.shape, dtype=np.float32)  # type: ignore[arg-type]
+    for platform in range(len(interactions.platforms)):
+        there = interactions.item_platform == platform
+        asked, alike = np.flatnonzero(said & ~warm & there), np.flatnonzero(said & warm & there)
+        alike = alike if len(alike) else np.flatnonzero(said & warm)
+        if len(asked) and len(alike):
+            stand_in = stand_in + _shares(units, asked, alike)
+    if not stand_in.nnz:
+        return weights
+    starts = range(0, weights.shape[0], _BLOCK)
+    borrowed = [largest(csr_array(weights[start : start + _BLOCK] @ stand_in), keep) for start in starts]
+    return csr_array(weights + vstack(borrowed, format="csr"))
+
+
+def _shares(units: NDArray[np.float32], asked: NDArray[np.int64], alike: NDArray[np.int64]) -> csr_array:
+    """[N, N] in the column of each item that is asked for, how much of it each of the nearest others makes."""
+    index, size = ItemIndex(units[alike]), len(units)
+    found = [index.search(units[asked[start : start + _BLOCK]], ALIKE) for start in range(0, len(asked), _BLOCK)]
+    rows, cosines = (np.concatenate(part) for part in zip(*found, strict=True))
+    shares = np.where(rows < 0, 0, np.maximum(cosines, 0)) ** _SHARPNESS
+    total = shares.sum(axis=1, keepdims=True)
+    shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+    places = alike[rows.ravel()], np.repeat(asked, rows.shape[1])
+    return csr_array((shares.ravel(), places), shape=(size, size))
 
 
 def _steps(linear: Linear) -> Steps:

@@ -304,3 +304,30 @@ def test_a_lift_is_added_for_every_wanted_event_as_it_fades_and_nobody_without_e
     unwanted = replace(history, weight=np.array([1, -1, 1], np.float32))
     for told, mass in ((history, 1 + 0.5 + 0.25), (unwanted, 1 + 0.25), (history.where(np.zeros(3, bool)), 0)):
         assert (lifted.score(told) - plain.score(told))[0] == pytest.approx(mass * lifted.lift, abs=1e-5)
+
+
+def test_what_leads_to_items_that_read_alike_leads_to_one_without_events_worked_densely(events) -> None:
+    """Of the item's platform where that has any with events: the platform that nobody knows has none of its own."""
+    num_items = len(events.items)
+    text = (np.random.default_rng(3).standard_normal((num_items, 6)) + 1).astype(np.float32)
+    text[::7] = 0
+    new = events.item_platform == len(events.platforms) - 1
+    known = events.where(~new[events.item])
+    untouched = np.setdiff1d(np.arange(num_items), known.item[known.weight > 0])
+    assert np.count_nonzero(new[untouched] & text[untouched].any(axis=1)) >= 20
+    assert np.count_nonzero(~new[untouched] & text[untouched].any(axis=1)) >= 4
+    alone = LeadsTo.fit(known, Linear(20), keep=num_items).weights.toarray()
+    expected = alone.copy()
+    for item in untouched[text[untouched].any(axis=1)]:
+        others = np.setdiff1d(np.flatnonzero(text.any(axis=1)), untouched)
+        if not new[item]:
+            others = others[events.item_platform[others] == events.item_platform[item]]
+        cosines = text[others] @ text[item] / np.linalg.norm(text[others], axis=1) / np.linalg.norm(text[item])
+        nearest = np.argsort(-cosines)[:20]
+        shares = np.maximum(cosines[nearest], 0) ** 4
+        expected[:, item] = alone[:, others[nearest]] @ (shares / shares.sum())
+    found = LeadsTo.fit(known, Linear(20), text, keep=num_items).weights.toarray()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert np.abs(found[:, untouched]).max() > 0.01
+    few = LeadsTo.fit(known, Linear(20), text, keep=5).weights.toarray()
+    assert np.count_nonzero(few[:, untouched], axis=1).max() == 5
