@@ -130,6 +130,10 @@ _EVENT_VALUES: Final = """
     [k IN keys(e) WHERE NOT k IN $reserved | [k, e[k]]]
 """
 _READ_EVENTS: Final = f"MATCH (a:Account)-[e:{{type}}]->(i:Item) RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}"
+_FIND_EVENTS: Final = f"""
+    UNWIND $ids AS id MATCH (a:Account)-[e:{{type}} {{{{event_id: id}}}}]->(i:Item)
+    RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}, type(e)
+"""
 _READ_LINKS: Final = """
     MATCH (a:Account)-[l:OF]->(u:User) RETURN a.key, u.key, l.evidence, l.at.epochMillis, l.at.microsecond
 """
@@ -291,6 +295,14 @@ class Neo4jStore:
         rows = self._query(_FIND_ITEMS, keys=wanted, reserved=sorted(ITEM_PROPERTIES))
         found = {row[0]: _item(row) for row in rows}
         return [found[key] for key in keys if key in found]
+
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        query, wanted = _FIND_EVENTS.format(type=check_event_type(type)), list(dict.fromkeys(ids))
+        found = [
+            self._query(query, ids=wanted[start : start + BATCH], reserved=sorted(EVENT_PROPERTIES))
+            for start in range(0, len(wanted), BATCH)
+        ]
+        return [_event(row) for rows in found for row in rows]
 
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         labels = self._known_labels()

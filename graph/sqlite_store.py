@@ -148,6 +148,12 @@ _HISTORY: Final = """
     FROM events e CROSS JOIN nodes i ON i.id = e.item WHERE e.account = ?
     ORDER BY e.at DESC, e.sequence DESC, e.event_id DESC LIMIT ?
 """
+_FIND_EVENTS: Final = """
+    SELECT e.event_id, e.type, a.key, i.key, e.at, e.weight, e.value, e.sequence, e.context
+    FROM (SELECT DISTINCT value FROM json_each(?)) wanted
+    CROSS JOIN events e ON e.type = ? AND e.event_id = wanted.value
+    CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item
+"""
 _EVENT_EDGES: Final = """
     SELECT e.id, e.account, e.item, e.event_id, e.type, a.key, i.key, e.at, e.weight, e.value, e.sequence, e.context
     FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE {where} LIMIT :limit
@@ -325,6 +331,12 @@ class SqliteStore:
                 )
             }
         return [found[key] for key in keys if key in found]
+
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        with self._read() as connection:
+            return [
+                _event(row) for row in connection.execute(_FIND_EVENTS, (json.dumps(list(ids)), check_event_type(type)))
+            ]
 
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         with self._read() as connection:

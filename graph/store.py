@@ -120,6 +120,9 @@ class Store(Protocol):
     def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
         """Those of the items that exist, in the order asked for."""
 
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        """Those of the events of a type that exist, each once, in no order."""
+
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         """Nodes within `hops` relationships of a node and the relationships among them, at most `limit` edges."""
 

@@ -7,7 +7,7 @@
       account: account
       item: item
       type: PURCHASED                                # or {column: kind, values: {buy: PURCHASED, look: VIEWED}}
-      at: {column: timestamp, format: seconds}       # or milliseconds, or iso (a column's name alone means iso)
+      at: {column: timestamp, format: seconds}       # milliseconds, iso (a column's name alone), '%d.%m.%Y %H:%M'
     identities: {file: identities.csv.gz, person: person, platform: platform, account: account}
 
 `items`, `accounts`, `identities`, `events` and `knowledge` are each one section or a list of them.
@@ -16,11 +16,13 @@
 import difflib
 import math
 from collections.abc import Hashable, Iterator, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from graph.keys import EntityKey, check_platform
@@ -86,8 +88,27 @@ class Instant(_Part):
     short = "column"
 
     column: Column
-    format: Literal["seconds", "milliseconds", "iso"] = "iso"
-    """Since 1970, or ISO 8601; without an offset it is UTC."""
+    format: str = "iso"
+    """seconds or milliseconds since 1970, ISO 8601, or a pattern of Python's strptime such as "%d/%m/%Y %H:%M"."""
+    zone: str | None = None
+    """What a time without an offset is in, such as Europe/Berlin; UTC when left out. Of the two instants that a time
+    names when clocks are put back, the earlier is meant."""
+    earliest: date | None = None
+    """An instant before this day is a bad row: 1970-01-01 may stand for unknown."""
+
+    @property
+    def is_number(self) -> bool:
+        return self.format in {"seconds", "milliseconds"}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.is_number and self.format != "iso":
+            _check_pattern(self.format)
+        if self.zone is not None:
+            if self.is_number:
+                raise ValueError(f"zone is {self.zone}, but {self.format} since 1970 are in UTC: leave the zone out")
+            _check_zone(self.zone)
+        return self
 
 
 class Section(_Part):
@@ -100,6 +121,16 @@ class Section(_Part):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     """Between the fields of csv; , by default."""
     encoding: str = "utf-8"
+    missing: tuple[str, ...] = ()
+    """Texts that stand for nothing, such as NULL or N/A; a field that is one of them is empty."""
+
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _check_missing(cls, value: Any) -> Any:
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str):
+                raise ValueError(f"YAML makes {text!r} of one of these texts: put them in quotes, as ['NULL', '-1']")
+        return value
 
     @model_validator(mode="after")
     def _check_file(self) -> Self:
@@ -329,6 +360,12 @@ class Mapping(_Part):
         """The file it was read from."""
         return self._path
 
+    @property
+    def private_columns(self) -> frozenset[str]:
+        """The columns that hold ids of accounts or persons, in whichever of its files."""
+        named = {events.account for events in self.events} | {accounts.id for accounts in self.accounts}
+        return frozenset(named | {column for table in self.identities for column in (table.account, table.person)})
+
     def error(self, location: Location, message: str) -> MappingError:
         """An error about what is at a location, with file and line."""
         where, line = _locate(self._root, location)
@@ -348,6 +385,21 @@ class Mapping(_Part):
 def used_columns(section: Section) -> list[str]:
     """The columns that a section names, in its own order."""
     return [column for _, column in _columns(section, ())]
+
+
+def optional_columns(section: Section) -> list[tuple[str, str]]:
+    """Field → column of what a row of this section may leave out."""
+    match section:
+        case Items():
+            created = section.created_at.column if section.created_at else None
+            named = {"title": section.title, "text": section.text, "url": section.url, "created_at": created}
+            return [(name, column) for name, column in (named | dict(section.attributes)).items() if column]
+        case Events():
+            value = section.value.column if section.value else None
+            named = {"sequence": section.sequence, "value": value}
+            return [(name, column) for name, column in (named | dict(section.context)).items() if column]
+        case _:
+            return []
 
 
 def read_mapping(path: Path) -> Mapping:
@@ -388,6 +440,28 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 def _check_relation(name: str) -> None:
     if check_relationship_type(name) in STRUCTURAL_TYPES:
         raise ValueError(f"{name} is the graph's own: give the relation another type, such as BY")
+
+
+def _check_pattern(pattern: str) -> None:
+    """Raise ValueError unless a day that is written by a pattern is read by it again."""
+    day = datetime(2001, 11, 28, 13, 14, 15, tzinfo=UTC)
+    try:
+        read = datetime.strptime(day.strftime(pattern), pattern)  # noqa: DTZ007  (only the day is compared)
+    except (ValueError, IndexError):
+        read = None
+    if read is None or read.date() != day.date():
+        raise ValueError(
+            f"format is {pattern!r}: give seconds, milliseconds, iso, or a pattern with year, month and day such as "
+            "'%d/%m/%Y %H:%M'"
+        )
+
+
+def _check_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # not found; not a name; the name of a folder
+        hint = suggestion(name, sorted(available_timezones()))
+        raise ValueError(f"zone {name!r} is unknown{hint or ': write one such as Europe/Berlin'}") from None
 
 
 def _check_event(name: str, weight: float | None) -> None:

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Final, NoReturn, TypeVar
+from zoneinfo import ZoneInfo
 
-from graph.errors import KeyFormatError, RecordError
-from graph.keys import AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, check_platform
+from graph.errors import KeyFormatError
+from graph.keys import MAX_KEY_LENGTH, AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, check_platform
 from graph.records import Attributes, Entity, Event, Item, Relation, event_digest
 from ingest.mapping import (
     Accounts,
@@ -23,9 +24,11 @@ from ingest.mapping import (
     Knowledge,
     Mapping,
     PlatformRule,
+    Section,
     TypeRule,
     ValueRule,
 )
+from ingest.rules import Rule
 from ingest.sources.rows import LIST_SEPARATOR
 
 Values = Sequence[str]
@@ -46,8 +49,9 @@ class Rejected:
     """The field of the mapping's section, such as at; "" for the row as a whole."""
     value: str
     """The value that broke the rule; empty where it would be an account's or a person's id."""
-    rule: str
-    """What is wrong with it, as the end of a sentence that begins with the value."""
+    detail: str
+    """What is wrong with it, as the end of a sentence that begins with the value; it repeats no part of the row."""
+    rule: Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,30 @@ class Keyring:
         return key
 
 
+def account_reader(
+    section: Section, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], AccountKey | None]:
+    """Compile what says whose a row is, however broken the rest of it; None where the row does not say."""
+    match section:
+        case Accounts():
+            column, rule = section.id, mapping.platform
+        case Events():
+            column, rule = section.account, mapping.platform
+        case Identities():
+            column, rule = section.account, _identity_platform(section, mapping)
+        case _:
+            return lambda _: None
+    platform_of, at = _platform(rule, columns), columns.index(column)
+
+    def account_of(values: Values) -> AccountKey | None:
+        try:
+            return _account_key(keyring, platform_of(values), values[at], "account")
+        except _Reject:
+            return None
+
+    return account_of
+
+
 def item_parser(
     section: Items, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], ParsedItem | Rejected]:
@@ -156,8 +184,7 @@ def identity_parser(
     section: Identities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], tuple[AccountKey, UserKey] | Rejected]:
     """Compile the parser of an identity table."""
-    rule = PlatformRule(column=section.platform, names=mapping.platform.names) if section.platform else mapping.platform
-    platform_of = _platform(rule, columns)
+    platform_of = _platform(_identity_platform(section, mapping), columns)
     account_at, person_at = columns.index(section.account), columns.index(section.person)
 
     def parse(values: Values) -> tuple[AccountKey, UserKey] | Rejected:
@@ -165,7 +192,7 @@ def identity_parser(
             account = _account_key(keyring, platform_of(values), values[account_at], "account")
             return account, keyring.user(values[person_at])
         except KeyFormatError:
-            return Rejected("person", "", "is empty or not text")
+            return Rejected("person", "", "is empty or not text", Rule.EMPTY)
         except _Reject as reject:
             return reject.reason
 
@@ -173,14 +200,14 @@ def identity_parser(
 
 
 def event_parser(
-    section: Events, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+    section: Events, mapping: Mapping, columns: Sequence[str], keyring: Keyring, *, latest: datetime | None = None
 ) -> Callable[[Values], Event | Rejected]:
-    """Compile the parser of a file of events."""
+    """Compile the parser of a file of events; one that happened after `latest` is a bad row."""
     platform_of = _platform(mapping.platform, columns)
     account_at, item_at = columns.index(section.account), columns.index(section.item)
     constant = section.type.constant
     type_of = _event_type(section.type, columns)
-    at_of = _instant(section.at, columns) if section.at else lambda _: EPOCH
+    at_of = _instant(section.at, columns, latest=latest) if section.at else lambda _: EPOCH
     value_of = _value(section.value, columns) if section.value else None
     sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
     context_of = _attributes(section.context, columns)
@@ -206,12 +233,10 @@ def event_parser(
             if id_at is None:
                 event_id = event_digest(type, account, item, at, sequence)
             else:
-                event_id = f"{platform}:{values[id_at].strip() or _reject('id', '', 'is empty')}"
+                event_id = _event_id(platform, values[id_at].strip())
             return Event(event_id, type, account, item, at, weight, value, sequence, context_of(values))
         except _Reject as reject:
             return reject.reason
-        except RecordError as error:
-            return Rejected("", "", str(error))
 
     return parse
 
@@ -225,7 +250,7 @@ def link_parser(
 
     def parse(values: Values) -> tuple[str, ItemKey] | Rejected:
         try:
-            entity = values[entity_at].strip() or _reject("entity", "", "is empty")
+            entity = values[entity_at].strip() or _reject("entity", "", "is empty", Rule.EMPTY)
             return entity, _item_key(keyring, platform, values[item_at], "item")
         except _Reject as reject:
             return reject.reason
@@ -245,12 +270,14 @@ def triple_parser(
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
             name = values[relation_at].strip()
-            rule = rules.get(name) or _reject("relation", name, "is not among the mapping's relations")
+            rule = rules.get(name)
+            if rule is None:
+                _reject("relation", name, "is not among the mapping's relations", Rule.UNKNOWN_RELATION)
             ends = [("head", values[head_at].strip()), ("tail", values[tail_at].strip())]
             (near_field, near), (far_field, far) = reversed(ends) if rule.inverse else ends
-            item = items.get(near) or _reject(near_field, near, "is not linked to an item of this platform")
+            item = items.get(near) or _reject(near_field, near, _UNLINKED, Rule.UNLINKED)
             if rule.kind == "item":
-                other = items.get(far) or _reject(far_field, far, "is not linked to an item of this platform")
+                other = items.get(far) or _reject(far_field, far, _UNLINKED, Rule.UNLINKED)
                 return ParsedTriple(Relation(rule.type, item, other), None)
             entity = entity_of(far_field, rule.kind, far)
             return ParsedTriple(Relation(rule.type, item, entity.key), entity)
@@ -271,12 +298,20 @@ def _remember(known: dict[str, Key], raw: str, key: Key) -> None:
 
 class _Reject(Exception):  # noqa: N818  (a way out of a parser, never seen outside)
     def __init__(self, reason: Rejected) -> None:
-        super().__init__(reason.rule)
+        super().__init__(reason.detail)
         self.reason = reason
 
 
-def _reject(field: str, value: str, rule: str) -> NoReturn:
-    raise _Reject(Rejected(field, value, rule))
+def _reject(field: str, value: str, detail: str, rule: Rule) -> NoReturn:
+    raise _Reject(Rejected(field, value, detail, rule))
+
+
+_UNLINKED: Final = "is not linked to an item of this platform"
+_ID_FORM: Final = f"is not an id: use 1 to {MAX_KEY_LENGTH} of the characters A-Z a-z 0-9 _ : @ . - (platform included)"
+_PLATFORM_FORM: Final = (
+    "is not a platform name: use 1-64 of a-z 0-9 _ . - beginning with a letter, and neither 'account' nor 'user'"
+)
+_NAME_FORM: Final = f"is not a name: give 1 to {MAX_KEY_LENGTH} printable characters (kind included)"
 
 
 def _identity(raw: str) -> str:
@@ -291,14 +326,28 @@ def _account_key(keyring: Keyring, platform: str, raw: str, field: str) -> Accou
     try:
         return keyring.account(platform, raw)
     except KeyFormatError:
-        _reject(field, "", "is empty")
+        _reject(field, "", "is empty", Rule.EMPTY)
 
 
 def _item_key(keyring: Keyring, platform: str, raw: str, field: str) -> ItemKey:
     try:
         return keyring.item(platform, raw)
-    except KeyFormatError as error:
-        _reject(field, raw, str(error) if raw.strip() else "is empty")
+    except KeyFormatError:
+        _reject(field, raw, *((_ID_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY)))
+
+
+def _event_id(platform: str, raw: str) -> str:
+    if not raw:
+        _reject("id", "", "is empty", Rule.EMPTY)
+    if len(raw) + len(platform) >= MAX_KEY_LENGTH:
+        _reject("id", raw, f"has {len(raw)} characters: an event's id has at most {MAX_KEY_LENGTH}", Rule.KEY_FORM)
+    return f"{platform}:{raw}"
+
+
+def _identity_platform(section: Identities, mapping: Mapping) -> PlatformRule:
+    if section.platform is None:
+        return mapping.platform
+    return PlatformRule(column=section.platform, names=mapping.platform.names)
 
 
 def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], str]:
@@ -314,8 +363,10 @@ def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], 
         if name is None:
             try:
                 name = check_platform("-".join(raw.lower().split()))
-            except KeyFormatError as error:
-                _reject("platform", raw, str(error))
+            except KeyFormatError:
+                _reject(
+                    "platform", raw, *((_PLATFORM_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY))
+                )
             if len(known) < _CACHED:
                 known[raw] = name
         return name
@@ -343,10 +394,32 @@ def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Value
     }
 
 
-def _instant(rule: Instant, columns: Sequence[str], field: str = "at") -> Callable[[Values], datetime]:
+def _instant(
+    rule: Instant, columns: Sequence[str], field: str = "at", latest: datetime | None = None
+) -> Callable[[Values], datetime]:
+    read = _number_of_time(rule, columns, field) if rule.is_number else _text_of_time(rule, columns, field)
+    if rule.earliest is None and latest is None:
+        return read
+    at = columns.index(rule.column)
+    first = datetime.combine(rule.earliest or date.min, time.min, UTC)
+    last = latest or datetime.combine(date.max, time.max, UTC)
+
+    def within(values: Values) -> datetime:
+        instant = read(values)
+        if instant < first:
+            _reject(field, values[at], f"is before {first:%Y-%m-%d}, the earliest of the mapping", Rule.TOO_EARLY)
+        if instant > last:
+            _reject(field, values[at], f"is {instant:%Y-%m-%d}, later than when it is read", Rule.IN_THE_FUTURE)
+        return instant
+
+    return within
+
+
+def _number_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callable[[Values], datetime]:
     at = columns.index(rule.column)
     scale = 1000 if rule.format == "milliseconds" else 1
-    from_timestamp, from_iso = datetime.fromtimestamp, datetime.fromisoformat
+    from_timestamp = datetime.fromtimestamp
+    detail = f"is no instant when read as {rule.format} since 1970"
 
     def from_number(values: Values) -> datetime:
         text = values[at]
@@ -358,21 +431,38 @@ def _instant(rule: Instant, columns: Sequence[str], field: str = "at") -> Callab
         except ValueError:
             pass
         except (OverflowError, OSError):
-            _reject(field, text, f"is no instant when read as {rule.format} since 1970")
+            _reject(field, text, detail, Rule.NOT_AN_INSTANT)
         try:
             return from_timestamp(float(text) / scale, UTC)
         except (ValueError, OverflowError, OSError):
-            _reject(field, text, f"is no instant when read as {rule.format} since 1970")
+            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text.strip() else ("is empty", Rule.EMPTY)))
+
+    return from_number
+
+
+def _text_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callable[[Values], datetime]:
+    at = columns.index(rule.column)
+    from_iso, from_pattern, pattern = datetime.fromisoformat, datetime.strptime, rule.format
+    iso = pattern == "iso"
+    zone = UTC if rule.zone is None else ZoneInfo(rule.zone)
+    detail = "is not ISO 8601, such as 2024-05-01T12:00:00Z" if iso else f"is not of the form {pattern}"
 
     def from_text(values: Values) -> datetime:
         text = values[at].strip()
         try:
-            instant = from_iso(text)
-            return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+            instant = from_iso(text) if iso else from_pattern(text, pattern)
+            if instant.tzinfo is None:
+                if zone is UTC:
+                    return instant.replace(tzinfo=UTC)
+                local, instant = instant, instant.replace(tzinfo=zone).astimezone(UTC)
+                if instant.astimezone(zone).replace(tzinfo=None) != local:
+                    _reject(field, text, f"is in the hour that {rule.zone} skipped", Rule.NO_SUCH_TIME)
+                return instant
+            return instant.astimezone(UTC)
         except (ValueError, OverflowError):
-            _reject(field, text, "is not ISO 8601, such as 2024-05-01T12:00:00Z")
+            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text else ("is empty", Rule.EMPTY)))
 
-    return from_text if rule.format == "iso" else from_number
+    return from_text
 
 
 def _event_type(rule: TypeRule, columns: Sequence[str]) -> Callable[[Values], tuple[str, float]]:
@@ -384,7 +474,9 @@ def _event_type(rule: TypeRule, columns: Sequence[str]) -> Callable[[Values], tu
     def type_of(values: Values) -> tuple[str, float]:
         found = types.get(values[at]) or types.get(values[at].strip())
         if found is None:
-            _reject("type", values[at], f"is none of the mapping's types: {', '.join(types)}")
+            if not values[at].strip():
+                _reject("type", "", "is empty", Rule.EMPTY)
+            _reject("type", values[at], f"is none of the mapping's types: {', '.join(types)}", Rule.UNKNOWN_TYPE)
         return found
 
     return type_of
@@ -398,9 +490,9 @@ def _sequence(at: int) -> Callable[[Values], int | None]:
         try:
             number = int(text)
         except ValueError:
-            _reject("sequence", text, "is not a whole number")
+            _reject("sequence", text, "is not a whole number", Rule.NOT_A_NUMBER)
         if not -(2**63) <= number < 2**63:
-            _reject("sequence", text, "is beyond 64 bits")
+            _reject("sequence", text, "is beyond 64 bits", Rule.NOT_A_NUMBER)
         return number
 
     return sequence_of
@@ -419,11 +511,11 @@ def _value(rule: ValueRule, columns: Sequence[str]) -> Callable[[Values], tuple[
         try:
             number = float(text)
         except ValueError:
-            _reject("value", text, "is not a number")
+            _reject("value", text, "is not a number", Rule.NOT_A_NUMBER)
         if not math.isfinite(number):
-            _reject("value", text, "is not a finite number")
+            _reject("value", text, "is not a finite number", Rule.NOT_A_NUMBER)
         if not low <= number <= high:
-            _reject("value", text, f"is beyond the scale {low:g} to {high:g}")
+            _reject("value", text, f"is beyond the scale {low:g} to {high:g}", Rule.OFF_SCALE)
         return number, 1 if number >= positive_from else -1
 
     return value_of
@@ -438,8 +530,8 @@ def _entities() -> Callable[[str, str, str], Entity]:
         if entity is None:
             try:
                 key = EntityKey(kind, name)
-            except KeyFormatError as error:
-                _reject(field, name[:80], str(error))
+            except KeyFormatError:
+                _reject(field, name, _NAME_FORM, Rule.KEY_FORM)
             if len(made) >= _CACHED:
                 made.clear()
             made[kind, name] = entity = Entity(key, key.name)

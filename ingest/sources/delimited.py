@@ -41,7 +41,10 @@ class DelimitedSource:
                         lines.undecodable = False
                         yield (
                             start,
-                            Malformed(f"has bytes that are not {self._encoding}: convert the file or set encoding"),
+                            Malformed(
+                                f"has bytes that are not {self._encoding}: convert the file or set encoding",
+                                undecodable=True,
+                            ),
                         )
                     elif len(values) == width:
                         yield start, values

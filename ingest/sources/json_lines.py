@@ -57,7 +57,7 @@ class JsonLinesSource:
             if self._lines.undecodable:
                 self._lines.undecodable = False
                 rule = f"has bytes that are not {self._encoding}: convert the file or set encoding"
-                yield line, Malformed(rule)
+                yield line, Malformed(rule, undecodable=True)
             elif not text.isspace():
                 yield line, text
 

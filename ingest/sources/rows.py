@@ -18,6 +18,8 @@ class Malformed:
 
     rule: str
     """The rule it breaks; no part of the row, which may hold an account's id."""
+    undecodable: bool = False
+    """It has bytes that are not of the file's encoding."""
 
 
 Row = tuple[int, list[str] | Malformed]

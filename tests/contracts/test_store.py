@@ -313,6 +313,16 @@ def test_the_first_write_of_an_event_wins_and_types_have_ids_of_their_own(store:
     assert store.history(lone_user(BEN))[-2:] == [first, again[1]]
 
 
+def test_events_are_found_by_type_and_id_each_once_and_unknown_ones_are_left_out(store: Store) -> None:
+    fill(store)
+    store.upsert_edges([event("e1", BEN, UP, "LIKED", minutes=11)])
+    assert store.events("RATED", ["e1", "none", "e3", "e1"]) == [E1]
+    assert {found.event_id for found in store.events("RATED", ["e4", "e2"])} == {"e2", "e4"}
+    assert store.events("RATED", []) == store.events("SAVED", ["e1"]) == []
+    with pytest.raises(SchemaError):
+        store.events("RATED]->() DETACH DELETE n //", ["e1"])
+
+
 def test_the_properties_of_a_relation_are_replaced(store: Store) -> None:
     fill(store)
     store.upsert_edges([Relation("LEADS_TO", HEAT, UP, {"weight": 0.5, "model": "a"})])
