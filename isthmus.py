@@ -461,6 +461,92 @@ def serve(
     )
 
 
+quarantine = typer.Typer(no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine", rich_help_panel=CARE)
+
+
+@quarantine.callback()
+def about_quarantine() -> None:
+    """Look at rows that ingest did not take, and try them again.
+
+    Each is kept in var/quarantine as Parquet, with file, line, field, the
+    value without what says who it was, the rule that it broke and what to
+    do. A file that is ingested again replaces what was found in it.
+
+    isthmus quarantine list
+    isthmus quarantine show --rule unknown-item
+    isthmus quarantine retry
+    """
+
+
+@quarantine.command("list")
+def list_quarantine(config: Config = None, var: Var = None) -> None:
+    """Count rejected rows by file, rule and field.
+
+    Example: isthmus quarantine list
+    """
+    from ingest.quarantine import groups, quarantined
+
+    rows = quarantined(_settings(config, var=var).var)
+    advised = set()
+    for group in groups(rows):
+        print(group)
+        if group.rule not in advised:
+            advised.add(group.rule)
+            print(f"{'':12}{group.rule.asks}: {group.rule.advice}")
+    print(f"{len(rows):,} rows are in quarantine")
+
+
+@quarantine.command("show")
+def show_quarantine(
+    rule: Annotated[str | None, typer.Option(help="Of this rule alone.", show_default="all")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Of files whose name holds this text alone.", show_default="all")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many rows at most.")] = 20,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Show rejected rows, one a line: where, what and why.
+
+    Ids of accounts, mail addresses and telephone numbers are left out. The
+    row itself is in the file that is named.
+
+    Example: isthmus quarantine show --rule off-scale --limit 5
+    """
+    from ingest.quarantine import quarantined, where
+
+    rows = where(quarantined(_settings(config, var=var).var), rule=rule, file=file)
+    for row in rows.slice(0, limit).to_pylist():
+        what = " ".join(part for part in (row["field"], repr(row["value"]) if row["value"] else "") if part)
+        print(f"{row['file']} line {row['line']}: {what or 'the row'} {row['detail']} ({row['rule']})")
+    if len(rows) > limit:
+        print(f"and {len(rows) - limit:,} more: --limit {len(rows)} shows all")
+    elif not len(rows):
+        print("there is no such row in quarantine")
+
+
+@quarantine.command("retry")
+def retry_quarantine(store: StoreUrl = None, config: Config = None, var: Var = None) -> None:
+    """Try rejected rows again, after a mapping or catalogue was put right.
+
+    The rejected lines are read again from their files, with the mappings
+    as they are now. What passes is taken and leaves quarantine. A file that
+    has changed since is not tried line by line: ingest reads it anew.
+
+    Example: isthmus quarantine retry
+    """
+    from rich.console import Console
+
+    from graph.keys import Pseudonyms
+    from graph.store import open_store
+    from ingest.retry import retry
+
+    settings = _settings(config, store=store, var=var)
+    with open_store(settings.store_url) as graph:
+        print(retry(graph, Pseudonyms(_secret(settings)), settings.var, console=Console(stderr=True)))
+
+
 @app.command(rich_help_panel=CARE)
 def erase(
     person: Annotated[

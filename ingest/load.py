@@ -159,6 +159,19 @@ class Run:
         finally:
             source.close()
 
+    def hold_links(self, part: Part, section: ItemLinks) -> None:
+        """Read which ids of a knowledge base are items, for triples that follow; of its rows nothing is said."""
+        source = open_source(part.path, section)
+        try:
+            parse = link_parser(section, part.mapping, source.columns, self._keyring)
+            hold = self._holder(self._links.setdefault(id(part.knowledge), {}))
+            rows = source.rows()
+            while batch := list(islice(rows, BATCH)):
+                parsed = [parse(values) for _, values in batch if not isinstance(values, Malformed)]
+                hold([pair for pair in parsed if not isinstance(pair, Rejected)])
+        finally:
+            source.close()
+
     def _read(
         self,
         reading: "_Reading",
@@ -393,12 +406,15 @@ class _Reading:
         if self.lines is None:
             yield from self.source.rows()
             return
-        last = max(self.lines, default=0)
-        for row in self.source.rows():
-            if row[0] in self.lines:
+        wanted = set(self.lines)
+        for row in self.source.rows() if wanted else ():
+            if row[0] in wanted:
+                wanted.remove(row[0])
                 yield row
-            if row[0] >= last:
-                return
+                if not wanted:
+                    return
+        for line in sorted(wanted):
+            yield line, Malformed("begins no row as the mapping now reads the file")
 
     def bad_row(self, line: int, values: Values, reason: Rejected) -> BadRow:
         """A row that is not taken, with what must not be kept of it."""

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from graph.keys import AccountKey
 from ingest.errors import IngestError
+from ingest.mapping import suggestion
 from ingest.parse import Rejected
 from ingest.rules import Rule
 
@@ -99,6 +100,10 @@ class BadRow(NamedTuple):
     """Whose it is, where that can be read."""
     private: Sequence[str] = ()
     """Its raw ids of accounts and persons: what must not be kept."""
+
+
+class UnknownRuleError(IngestError, ValueError):
+    """A name that no rule has."""
 
 
 class Quarantine:
@@ -198,6 +203,21 @@ def groups(rows: pa.Table) -> list[Broken]:
     ]
 
 
+def where(rows: pa.Table, *, rule: str | None = None, file: str | None = None) -> pa.Table:
+    """The rejected rows of a rule, and of files whose name holds a text.
+
+    Raises: UnknownRuleError if there is no such rule.
+    """
+    if rule is not None:
+        if rule not in _RULES:
+            near = suggestion(rule, list(_RULES)) or f": the rules are {', '.join(_RULES)}"
+            raise UnknownRuleError(f"{rule!r} is no rule{near}")
+        rows = rows.filter(pc.equal(rows["rule"], rule))
+    if file is not None:
+        rows = rows.filter(pc.match_substring(rows["file"], file))
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """The rejected rows of one file and section."""
@@ -223,7 +243,7 @@ def waiting(var: Path) -> list[Waiting]:
             origin = origin._replace(shared=True)
         states = pc.unique(rows["file_state"]).to_pylist()
         found.append(Waiting(origin, frozenset(rows["line"].to_pylist()), states == [origin.state()]))
-    return found
+    return sorted(found, key=lambda each: each.origin)
 
 
 def forget(var: Path, accounts: Collection[AccountKey]) -> int:

@@ -56,6 +56,13 @@ def _exit_code(monkeypatch, *arguments: str) -> int | str | None:
     return ended.value.code
 
 
+def _said(capsys, monkeypatch, *arguments: str) -> str:
+    """What a command that succeeds in this process prints."""
+    assert _exit_code(monkeypatch, *arguments) == 0
+    printed: str = capsys.readouterr().out
+    return printed
+
+
 def _refused(capsys, monkeypatch, *arguments: str) -> str:
     """The sentence that a command ends with, in this process."""
     code = _exit_code(monkeypatch, *arguments)
@@ -69,7 +76,7 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
-    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"]
+    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase", "quarantine"]
 
 
 @pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"])
@@ -79,6 +86,14 @@ def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert f" {command} [OPTIONS]" in shown
     assert "--var" in shown
     assert "--config" in shown
+
+
+@pytest.mark.parametrize("command", ["list", "show", "retry"])
+def test_every_command_of_the_quarantine_explains_itself(command, capsys, monkeypatch):
+    assert _exit_code(monkeypatch, "quarantine", command, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f"isthmus quarantine {command} [OPTIONS]" in shown
+    assert f"Example: isthmus quarantine {command}" in shown
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["ingest"], ["serve", "--port", "http"], ["embed", "--bogus"]])
@@ -97,6 +112,27 @@ def test_ingest_writes_the_graph_and_says_what_became_of_each_row(shop):
     assert re.search(r"total +5 +0 +4 +1", again.stdout), again.stdout
 
 
+def test_a_rejected_row_is_listed_shown_and_taken_once_its_item_is_there(shop, capsys, monkeypatch):
+    assert "0 rows are in quarantine" in _said(capsys, monkeypatch, "quarantine", "list")
+    _said(capsys, monkeypatch, "ingest", "shop.yaml")
+    listed = _said(capsys, monkeypatch, "quarantine", "list")
+    assert "1 x unknown-item in item: orders.csv (events), first in line 4" in listed
+    assert "isthmus quarantine retry then takes the row" in listed
+    assert _said(capsys, monkeypatch, "quarantine", "show", "--limit", "5") == (
+        "orders.csv line 4: item 'shop:x9' is an item that no items file of this run or an earlier one names "
+        "(unknown-item)\n"
+    )
+    assert "no such row" in _said(capsys, monkeypatch, "quarantine", "show", "--rule", "off-scale")
+    (shop / "new.yaml").write_text("platform: shop\nitems: {file: new.csv, id: sku}\n")
+    (shop / "new.csv").write_text("sku\nx9\n")
+    _said(capsys, monkeypatch, "ingest", "new.yaml")
+    retried = _said(capsys, monkeypatch, "quarantine", "retry")
+    assert re.search(r"total +1 +1 +0 +0", retried), retried
+    assert _said(capsys, monkeypatch, "quarantine", "retry") == "there is nothing in quarantine\n"
+    with open_store("sqlite:///var/graph.db") as store:
+        assert store.counts().edges["PURCHASED"] == 3
+
+
 def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
     monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
     assert "var/pseudonym.key" in _run("ingest", "shop.yaml").stderr
@@ -112,6 +148,7 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["ingest", "shop.yaml", "--config", "missing.yaml"], "missing.yaml is not there"),
         (["serve", "--port", "80000"], "port is 80000"),
         (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
+        (["quarantine", "show", "--rule", "unknown-items"], "'unknown-items' is no rule; did you mean unknown-item?"),
         (["erase", "shop", "--yes"], "'shop' names nobody"),
         (["erase", "shop:nobody", "--yes"], "nobody called 'shop:nobody'"),
     ],
