@@ -142,18 +142,22 @@ def ingest(
     items, events and people of a platform; ingest/mappings has examples.
 
     Sending the same rows again changes nothing. Bad rows are left in
-    var/quarantine with file, line and reason.
+    var/quarantine with file, line and rule: isthmus quarantine shows them.
+    What was found is written to var/reports, as a page and as JSON.
 
     Example: isthmus ingest shop.yaml video.yaml --data exports
     """
     from rich.console import Console
 
     from graph.keys import Pseudonyms
+    from graph.stats import store_stats
     from graph.store import open_store
     from ingest.load import ingest as load
     from ingest.mapping import read_mapping
+    from ingest.page import write_report
 
     settings = _settings(config, store=store, var=var)
+    console = Console(stderr=True)
     described = [read_mapping(path) for path in mappings]
     with open_store(settings.store_url) as graph:
         report = load(
@@ -162,9 +166,12 @@ def ingest(
             Pseudonyms(_secret(settings)),
             settings.var,
             data=data or mappings[0].parent,
-            console=Console(stderr=True),
+            console=console,
         )
         print(report)
+        with console.status("report"):
+            page = write_report(report, store_stats(graph), settings.var / "reports")
+        print(f"report    {page}")
 
 
 @app.command(rich_help_panel=ROAD)
