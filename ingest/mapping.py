@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from graph.keys import EntityKey, check_platform
+from graph.preference import scale_of
+from graph.records import Attributes
 from graph.schema import DEFAULT_EVENT_WEIGHTS, STRUCTURAL_TYPES, check_event_type, check_relationship_type
 from ingest.errors import MappingError
 
@@ -260,12 +262,31 @@ class ValueRule(_Part):
     """Lowest and highest; a value beyond is a bad row."""
     positive_from: float | None = None
     """A value below turns the event's weight negative."""
+    per_person: bool = False
+    """Whether a model reads a value beside what the person gives otherwise, on all platforms: who gives five stars to
+    most things does not want what they give four. It begins from `positive_from`, or the middle of the scale."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError(f"scale is {list(self.scale)}: give the lowest value, then the highest")
+        if self.per_person and self.scale is None:
+            raise ValueError("per_person needs a scale, such as scale: [1, 5]: it is what makes platforms comparable")
+        if self.per_person and self.positive_from is not None and self.scale is not None:
+            low, high = self.scale
+            if not low <= self.positive_from <= high:
+                raise ValueError(
+                    f"positive_from is {self.positive_from:g}: give a value of the scale {low:g} to {high:g}"
+                )
         return self
+
+    @property
+    def marks(self) -> Attributes:
+        """Properties of an event that say how its value is to be read; none when it is to be read by itself."""
+        if not self.per_person or self.scale is None:
+            return {}
+        low, high = self.scale
+        return scale_of(low, high, (low + high) / 2 if self.positive_from is None else self.positive_from)
 
 
 class Events(Section):
@@ -282,6 +303,13 @@ class Events(Section):
     """Whole numbers that order a person's events where instants tie."""
     value: ValueRule | None = None
     context: Columns = {}
+
+    @model_validator(mode="after")
+    def _check_context(self) -> Self:
+        taken = sorted(self.context.keys() & self.value.marks.keys()) if self.value is not None else ()
+        if taken:
+            raise ValueError(f"context names {taken[0]}, which per_person writes: give the property another name")
+        return self
 
 
 class Triples(Section):

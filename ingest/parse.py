@@ -211,6 +211,7 @@ def event_parser(
     value_of = _value(section.value, columns) if section.value else None
     sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
     context_of = _attributes(section.context, columns)
+    marks = section.value.marks if section.value else {}
     id_at = columns.index(section.id) if section.id else None
     accounts_of, items_of = keyring.accounts, keyring.items
     only = mapping.platform.name
@@ -234,7 +235,10 @@ def event_parser(
                 event_id = event_digest(type, account, item, at, sequence)
             else:
                 event_id = _event_id(platform, values[id_at].strip())
-            return Event(event_id, type, account, item, at, weight, value, sequence, context_of(values))
+            context = context_of(values)
+            if marks and value is not None:
+                context = {**context, **marks}
+            return Event(event_id, type, account, item, at, weight, value, sequence, context)
         except _Reject as reject:
             return reject.reason
 

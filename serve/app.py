@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from graph.errors import IsthmusError
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
+from graph.preference import event_weights
 from graph.records import Event
 from serve.api import (
     MAX_LIMIT,
@@ -218,7 +219,8 @@ def _account(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
 
 
 def _signals(past: Past) -> list[Signal]:
-    return [Signal(event.item, event.type, event.at, event.weight) for event in past.events]
+    weighed = zip(past.events, event_weights(past.events), strict=True)
+    return [Signal(event.item, event.type, event.at, weight) for event, weight in weighed]
 
 
 def _signals_of_request(recommender: Recommender, events: Sequence[PastEvent]) -> list[Signal]:

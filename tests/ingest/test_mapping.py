@@ -61,6 +61,21 @@ def test_both_islands_know_the_same_relations() -> None:
         ("platform: shop", "platform: The Shop", "shop.yaml line 1: platform: 'The Shop' is not a platform name"),
         ("items.csv", "items.xlsx", "shop.yaml line 2: items: 'items.xlsx' has a suffix that says no format"),
         ("format: seconds", "format: minutes", "line 10: events.at: format is 'minutes': give seconds, milliseconds,"),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, per_person: true}",
+            "events.value: per_person needs a scale, such as scale: [1, 5]",
+        ),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, scale: [1, 5], per_person: true, positive_from: 7}",
+            "positive_from is 7: give a value of the scale 1 to 5",
+        ),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, scale: [1, 5], per_person: true}\n  context: {value_low: c}",
+            "context names value_low, which per_person writes: give the property another name",
+        ),
         ("format: seconds", "format: '%d/%m %H:%M'", "a pattern with year, month and day such as '%d/%m/%Y %H:%M'"),
         ("format: seconds", "zone: Europe/Berln", "zone 'Europe/Berln' is unknown; did you mean Europe/Berlin?"),
         ("format: seconds", "zone: ../etc", "zone '../etc' is unknown: write one such as Europe/Berlin"),
