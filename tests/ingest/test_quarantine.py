@@ -1,6 +1,7 @@
 """Quarantine: every row that was not taken, once, with place, rule and advice; kill -9 loses and doubles none."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from ingest.errors import IngestError
 from ingest.load import ingest
 from ingest.mapping import Mapping, read_mapping
 from ingest.parse import Rejected
-from ingest.quarantine import LONGEST, BadRow, Origin, Quarantine, forget, groups, quarantined, redact, waiting
+from ingest.quarantine import LONGEST, SCHEMA, BadRow, Origin, Quarantine, forget, groups, quarantined, redact, waiting
 from ingest.report import IngestReport
 from ingest.rules import Rule
 
@@ -254,3 +255,12 @@ def test_every_rule_says_what_it_asks_and_what_to_do_and_keeps_a_name_of_its_own
         assert rule == str(rule).lower().replace(" ", "-")
         assert len(rule.asks) > 20
         assert len(rule.advice) > 20
+
+
+def test_the_rules_and_columns_are_those_that_the_documentation_names() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "quality.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \| (\w.*) \|$", text, re.MULTILINE)[: len(Rule)] == [
+        (str(rule), rule.asks) for rule in Rule
+    ]
+    table = text[text.index("| column |") : text.index("The row itself is not kept")]
+    assert set(re.findall(r"`([a-z_]+)`", table)) == set(SCHEMA.names)
