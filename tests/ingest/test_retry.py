@@ -157,12 +157,14 @@ def test_a_mapping_that_is_gone_or_reads_the_file_no_longer_is_named(store: Stor
 
 
 def test_a_line_that_is_no_row_any_more_is_not_lost(store: Store, data: Path) -> None:
-    (data / "events-1.csv").write_text('who,item,kind,at\n"ann\n",1,look,2024-05-01\nbob"\n')
+    (data / "events-1.csv").write_text('who\titem\tkind\tat\n"ann\n"\t1\tlook\t2024-05-01\n')
+    (data / "shop.yaml").write_text(MAPPING.replace("events-*.csv", "events-1.csv\n  format: tsv"))
     read(store, data)
-    assert listed(data)[:2] == [("events-1.csv", 2, "unknown-type"), ("events-1.csv", 4, "malformed")]
-    (data / "shop.yaml").write_text(MAPPING.replace("events-*.csv", "events-1.csv\n  delimiter: ';'"))
-    again(store, data)
-    assert [place[:2] for place in listed(data)[:2]] == [("events-1.csv", 2), ("events-1.csv", 4)]
+    assert listed(data)[:2] == [("events-1.csv", 2, "malformed"), ("events-1.csv", 3, "unknown-type")]
+    (data / "shop.yaml").write_text(MAPPING.replace("events-*.csv", 'events-1.csv\n  delimiter: "\\t"'))
+    report = again(store, data)
+    assert (report.tried.files[-1].read, report.tried.files[-1].rejected) == (2, 2)
+    assert listed(data)[:2] == [("events-1.csv", 2, "unknown-type"), ("events-1.csv", 3, "malformed")]
 
 
 def test_another_encoding_in_the_mapping_lets_rows_pass(store: Store, data: Path) -> None:
