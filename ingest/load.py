@@ -15,11 +15,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
-from graph.records import Event, Platform
+from graph.records import Entity, Event, Platform, Relation
 from graph.store import Store, WriteCounts
 from ingest.errors import IngestError
 from ingest.identity import People
-from ingest.mapping import Accounts, Events, Identities, ItemLinks, Items, Mapping, Triples
+from ingest.mapping import (
+    Accounts,
+    Entities,
+    Events,
+    Follows,
+    Identities,
+    ItemLinks,
+    Items,
+    Mapping,
+    Relations,
+    Triples,
+)
 from ingest.parse import (
     Keyring,
     ParsedItem,
@@ -27,10 +38,13 @@ from ingest.parse import (
     Rejected,
     Values,
     account_parser,
+    entity_parser,
     event_parser,
+    follow_parser,
     identity_parser,
     item_parser,
     link_parser,
+    relation_parser,
     triple_parser,
 )
 from ingest.plan import Part, plan
@@ -117,12 +131,18 @@ class _Run:
                     self._read(part, source, item_parser(section, *given), self._write_items)
                 case Events() as section:
                     self._read(part, source, event_parser(section, *given), self._write_events)
+                case Follows() as section:
+                    self._read(part, source, follow_parser(section, *given), self._write_follows)
+                case Entities() as section:
+                    self._read(part, source, entity_parser(section, *given), self._write_entities)
+                case Relations() as section:
+                    self._read(part, source, relation_parser(section, *given), self._write_triples)
                 case ItemLinks() as section:
                     links = self._links.setdefault(id(part.knowledge), {})
                     self._read(part, source, link_parser(section, *given), self._holder(links))
                 case Triples() if part.knowledge is not None:
                     links = self._links.get(id(part.knowledge), {})
-                    self._read(part, source, triple_parser(part.knowledge, source.columns, links), self._write_triples)
+                    self._read(part, source, triple_parser(part.knowledge, *given, links), self._write_triples)
         finally:
             source.close()
 
@@ -232,12 +252,29 @@ class _Run:
 
         return hold
 
+    def _write_follows(self, follows: list[Relation]) -> "_Written":
+        ends = (end for each in follows for end in (each.source, each.target))
+        self._people.write_seen(end for end in ends if isinstance(end, AccountKey))
+        return _Written(self._store.upsert_edges(follows))
+
+    def _write_entities(self, entities: list[Entity]) -> "_Written":
+        counts = self._store.upsert_nodes(entities)
+        self._remember(self._entities, (entity.key for entity in entities))
+        return _Written(counts)
+
     def _write_triples(self, parsed: list[ParsedTriple]) -> "_Written":
+        items = [[end for end in (t.relation.source, t.relation.target) if isinstance(end, ItemKey)] for t in parsed]
+        absent = self._absent([item for ends in items for item in ends])
+        refused = []
+        if absent:
+            missing = [next((item for item in ends if item in absent), None) for ends in items]
+            refused = [(at, Rejected("item", item, _UNKNOWN_ITEM)) for at, item in enumerate(missing) if item]
+            parsed = [triple for triple, item in zip(parsed, missing, strict=True) if item is None]
         entities = {triple.entity.key: triple.entity for triple in parsed if triple.entity is not None}
         new = {key: entity for key, entity in entities.items() if key not in self._entities}
         self._store.upsert_nodes(new.values())
         self._remember(self._entities, new)
-        return _Written(self._store.upsert_edges(triple.relation for triple in parsed))
+        return _Written(self._store.upsert_edges(triple.relation for triple in parsed), refused)
 
     def _absent(self, keys: list[ItemKey]) -> set[ItemKey]:
         """Those of the keys that the store has no item of."""

@@ -10,7 +10,17 @@
       at: {column: timestamp, format: seconds}       # or milliseconds, or iso (a column's name alone means iso)
     identities: {file: identities.csv.gz, person: person, platform: platform, account: account}
 
-`items`, `accounts`, `identities`, `events` and `knowledge` are each one section or a list of them.
+Further tables, where a platform has them:
+
+    follows: {file: friends.csv, account: user, follows: friend}
+    entities: {file: artists.csv, kind: creator, id: artist, name: full_name, attributes: {born: year}}
+    relations: {file: prerequisites.csv, item: course, target: needs, type: REQUIRES}
+    knowledge:
+      triples: {file: kg.tsv, head: head, relation: relation, tail: tail}
+      links: {file: links.csv, item: item, entity: entity}  # left out where heads are the platform's own items
+      relations: {film.film.directed_by: {type: DIRECTED_BY, kind: creator}}
+
+Each of these is one section or a list of them.
 """
 
 import difflib
@@ -253,6 +263,48 @@ class Events(Section):
     context: Columns = {}
 
 
+class Follows(Section):
+    """Which account follows which; a friendship is two rows, one each way."""
+
+    account: Column
+    follows: Column
+    """The account that it follows."""
+
+
+class Entities(Section):
+    """Names and attributes of entities: who a creator is, when a company was founded."""
+
+    kind: str
+    """creator, company …: the first part of the entity's key."""
+    id: Column
+    """What the catalogue and the triples call it."""
+    name: MaybeColumn = None
+    """The id again when left out."""
+    attributes: Columns = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        EntityKey(self.kind, "x")
+        return self
+
+
+class Relations(Section):
+    """Pairs of one relation: which course requires which, who plays on which record."""
+
+    item: Column
+    target: Column
+    """An item of the same platform, or the id of an entity."""
+    type: str
+    """Relationship type, from the item."""
+    kind: str = "item"
+    """The kind of the entity it leads to, or `item` where it leads to another item."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_target(self.kind, self.type)
+        return self
+
+
 class Triples(Section):
     """Knowledge as (head, relation, tail)."""
 
@@ -280,9 +332,7 @@ class RelationRule(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.kind != "item":
-            EntityKey(self.kind, "x")
-        _check_relation(self.type)
+        _check_target(self.kind, self.type)
         return self
 
 
@@ -290,7 +340,8 @@ class Knowledge(_Part):
     """Triples of a knowledge base, and which of its ids are items of this platform."""
 
     triples: Triples
-    links: ItemLinks
+    links: ItemLinks | None = None
+    """Left out where the triples call items what the platform calls them."""
     relations: dict[str, RelationRule]
 
 
@@ -302,6 +353,9 @@ class Mapping(_Part):
     accounts: tuple[Accounts, ...] = ()
     identities: tuple[Identities, ...] = ()
     events: tuple[Events, ...] = ()
+    follows: tuple[Follows, ...] = ()
+    entities: tuple[Entities, ...] = ()
+    relations: tuple[Relations, ...] = ()
     knowledge: tuple[Knowledge, ...] = ()
 
     _path: Path = PrivateAttr()
@@ -313,12 +367,12 @@ class Mapping(_Part):
         """A section alone is a list of one."""
         if not isinstance(data, dict):
             return data
-        lists = ("items", "accounts", "identities", "events", "knowledge")
+        lists = set(cls.model_fields) - {"platform"}
         return {key: [value] if key in lists and isinstance(value, dict) else value for key, value in data.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not any((self.items, self.accounts, self.identities, self.events, self.knowledge)):
+        if not any(getattr(self, name) for name in type(self).model_fields if name != "platform"):
             raise ValueError("the mapping names no files: give items, events, accounts, identities or knowledge")
         if self.platform.column is not None and self.knowledge:
             raise ValueError("knowledge needs a platform's name: its files have no column for the platform")
@@ -388,6 +442,12 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 def _check_relation(name: str) -> None:
     if check_relationship_type(name) in STRUCTURAL_TYPES:
         raise ValueError(f"{name} is the graph's own: give the relation another type, such as BY")
+
+
+def _check_target(kind: str, relation: str) -> None:
+    if kind != "item":
+        EntityKey(kind, "x")
+    _check_relation(relation)
 
 
 def _check_event(name: str, weight: float | None) -> None:

@@ -15,7 +15,9 @@ from graph.keys import AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, chec
 from graph.records import Attributes, Entity, Event, Item, Relation, event_digest
 from ingest.mapping import (
     Accounts,
+    Entities,
     Events,
+    Follows,
     Identities,
     Instant,
     ItemLinks,
@@ -23,6 +25,7 @@ from ingest.mapping import (
     Knowledge,
     Mapping,
     PlatformRule,
+    Relations,
     TypeRule,
     ValueRule,
 )
@@ -60,7 +63,7 @@ class ParsedItem:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTriple:
-    """A triple that touches an item of the platform."""
+    """What a table or a knowledge base says of an item of the platform."""
 
     relation: Relation
     entity: Entity | None
@@ -216,6 +219,68 @@ def event_parser(
     return parse
 
 
+def follow_parser(
+    section: Follows, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Relation | Rejected]:
+    """Compile the parser of a table of who follows whom."""
+    platform_of = _platform(mapping.platform, columns)
+    account_at, follows_at = columns.index(section.account), columns.index(section.follows)
+
+    def parse(values: Values) -> Relation | Rejected:
+        try:
+            platform = platform_of(values)
+            account = _account_key(keyring, platform, values[account_at], "account")
+            followed = _account_key(keyring, platform, values[follows_at], "follows")
+            if account == followed:
+                _reject("follows", "", "is the account itself")
+            return Relation("FOLLOWS", account, followed)
+        except _Reject as reject:
+            return reject.reason
+
+    return parse
+
+
+def entity_parser(
+    section: Entities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Entity | Rejected]:
+    """Compile the parser of a table of entities."""
+    id_at = columns.index(section.id)
+    name_of, attributes_of = _optional(section.name, columns), _attributes(section.attributes, columns)
+
+    def parse(values: Values) -> Entity | Rejected:
+        try:
+            key = EntityKey(section.kind, values[id_at])
+        except KeyFormatError as error:
+            return Rejected("id", values[id_at][:80], str(error))
+        return Entity(key, name_of(values) or key.name, attributes_of(values))
+
+    return parse
+
+
+def relation_parser(
+    section: Relations, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], ParsedTriple | Rejected]:
+    """Compile the parser of a table of one relation."""
+    platform_of = _platform(mapping.platform, columns)
+    item_at, target_at = columns.index(section.item), columns.index(section.target)
+    type, kind = section.type, section.kind
+    entity_of = _entities()
+
+    def parse(values: Values) -> ParsedTriple | Rejected:
+        try:
+            platform = platform_of(values)
+            item = _item_key(keyring, platform, values[item_at], "item")
+            if kind == "item":
+                other = _item_key(keyring, platform, values[target_at], "target")
+                return _between_items(type, item, other, "target")
+            entity = entity_of("target", kind, values[target_at].strip())
+            return ParsedTriple(Relation(type, item, entity.key), entity)
+        except _Reject as reject:
+            return reject.reason
+
+    return parse
+
+
 def link_parser(
     section: ItemLinks, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], tuple[str, ItemKey] | Rejected]:
@@ -234,13 +299,22 @@ def link_parser(
 
 
 def triple_parser(
-    section: Knowledge, columns: Sequence[str], items: Map[str, ItemKey]
+    section: Knowledge, mapping: Mapping, columns: Sequence[str], keyring: Keyring, links: Map[str, ItemKey]
 ) -> Callable[[Values], ParsedTriple | Rejected]:
-    """Compile the parser of triples; `items` says which ids of the knowledge base are items of the platform."""
+    """Compile the parser of triples; `links` says which ids of the knowledge base are items of the platform.
+
+    Where the section has no table of links, such an id is the platform's own.
+    """
     triples = section.triples
     head_at, relation_at, tail_at = (columns.index(c) for c in (triples.head, triples.relation, triples.tail))
     rules = section.relations
     entity_of = _entities()
+    platform = mapping.platform.name or ""
+
+    def item_of(field: str, id: str) -> ItemKey:
+        if section.links is None:
+            return _item_key(keyring, platform, id, field)
+        return links.get(id) or _reject(field, id, "is not linked to an item of this platform")
 
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
@@ -248,16 +322,21 @@ def triple_parser(
             rule = rules.get(name) or _reject("relation", name, "is not among the mapping's relations")
             ends = [("head", values[head_at].strip()), ("tail", values[tail_at].strip())]
             (near_field, near), (far_field, far) = reversed(ends) if rule.inverse else ends
-            item = items.get(near) or _reject(near_field, near, "is not linked to an item of this platform")
+            item = item_of(near_field, near)
             if rule.kind == "item":
-                other = items.get(far) or _reject(far_field, far, "is not linked to an item of this platform")
-                return ParsedTriple(Relation(rule.type, item, other), None)
+                return _between_items(rule.type, item, item_of(far_field, far), far_field)
             entity = entity_of(far_field, rule.kind, far)
             return ParsedTriple(Relation(rule.type, item, entity.key), entity)
         except _Reject as reject:
             return reject.reason
 
     return parse
+
+
+def _between_items(type: str, item: ItemKey, other: ItemKey, field: str) -> ParsedTriple:
+    if item == other:
+        _reject(field, other.id, f"is the item itself, which cannot be {type} of itself")
+    return ParsedTriple(Relation(type, item, other), None)
 
 
 Key = TypeVar("Key")

@@ -9,13 +9,16 @@ from typing import Final
 from ingest.errors import SourceError
 from ingest.mapping import (
     Accounts,
+    Entities,
     Events,
+    Follows,
     Identities,
     ItemLinks,
     Items,
     Knowledge,
     Location,
     Mapping,
+    Relations,
     Section,
     Triples,
     suggestion,
@@ -34,7 +37,17 @@ class Part:
     """What the section belongs to, when it is links or triples."""
 
 
-_ORDER: Final[tuple[type[Section], ...]] = (Identities, Accounts, Items, ItemLinks, Triples, Events)
+_ORDER: Final[tuple[type[Section], ...]] = (
+    Identities,
+    Accounts,
+    Follows,
+    Items,
+    Entities,
+    Relations,
+    ItemLinks,
+    Triples,
+    Events,
+)
 """Nodes before edges: a person before their accounts' events, items before what is said of them."""
 
 
@@ -68,12 +81,16 @@ def _sections(mapping: Mapping) -> Iterator[tuple[Location, Section, Knowledge |
         "accounts": mapping.accounts,
         "items": mapping.items,
         "events": mapping.events,
+        "follows": mapping.follows,
+        "entities": mapping.entities,
+        "relations": mapping.relations,
     }
     for name, sections in named.items():
         for position, section in enumerate(sections):
             yield (name, position), section, None
     for position, knowledge in enumerate(mapping.knowledge):
-        yield ("knowledge", position, "links"), knowledge.links, knowledge
+        if knowledge.links is not None:
+            yield ("knowledge", position, "links"), knowledge.links, knowledge
         yield ("knowledge", position, "triples"), knowledge.triples, knowledge
 
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ingest.errors import IngestError
-from ingest.mapping import Accounts, Identities, Mapping, Section, used_columns
+from ingest.mapping import Accounts, Follows, Identities, Mapping, Section, used_columns
 from ingest.parse import Rejected
 from ingest.sources.rows import Malformed
 
@@ -93,7 +93,8 @@ def _shown(mapping: Mapping, section: Section) -> list[str]:
     """The columns that may be kept: used by the mapping, and of nobody's identity."""
     hidden = {events.account for events in mapping.events} | {accounts.id for accounts in mapping.accounts}
     hidden |= {column for table in mapping.identities for column in (table.account, table.person)}
-    if isinstance(section, (Accounts, Identities)):
+    hidden |= {column for table in mapping.follows for column in (table.account, table.follows)}
+    if isinstance(section, (Accounts, Identities, Follows)):
         return []
     used = [] if mapping.platform.column is None else [mapping.platform.column]
     return [name for name in dict.fromkeys(used + used_columns(section)) if name not in hidden]

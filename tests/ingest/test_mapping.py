@@ -70,6 +70,16 @@ def test_both_islands_know_the_same_relations() -> None:
         ("id: item", "id: item\n  entities: [{column: c, kind: user, relation: BY}]", "'user' is not a kind of entity"),
         ("id: item", "id: item\n  entities: [{column: c, kind: tag, relation: OF}]", "OF is the graph's own"),
         ("platform: shop", "platform: [shop", "shop.yaml line 2: "),
+        (
+            SHOP,
+            "platform: shop\nentities: {file: a.csv, kind: item, id: a}",
+            "line 2: entities: 'item' is not a kind",
+        ),
+        (
+            SHOP,
+            "platform: shop\nrelations: {file: a.csv, item: a, target: b, type: FOLLOWS}",
+            "FOLLOWS is the graph's own",
+        ),
         (SHOP, "platform: shop\n", "the mapping names no files"),
         (SHOP, "- just\n- a list\n", "holds no mapping: begin with platform"),
         (SHOP, "", "holds no mapping"),
