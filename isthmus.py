@@ -51,6 +51,10 @@ StoreUrl = Annotated[
         show_default="graph.db in var",
     ),
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(help="The folder, or its URL, that the mappings' files are under.", show_default="the mapping's own"),
+]
 TextModelName = Annotated[
     str | None,
     typer.Option(
@@ -128,10 +132,7 @@ def demo(
 @app.command(rich_help_panel=ROAD)
 def ingest(
     mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The folder that the mappings' files are under.", show_default="the mapping's own"),
-    ] = None,
+    data: Data = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,

@@ -30,6 +30,7 @@ from ingest.mapping import (
     Mapping,
     Relations,
     Triples,
+    needed_columns,
 )
 from ingest.parse import (
     Keyring,
@@ -68,7 +69,7 @@ def ingest(
     pseudonyms: Pseudonyms,
     var: Path,
     *,
-    data: Path,
+    data: Path | str,
     console: Console | None = None,
 ) -> IngestReport:
     """Read what the mappings describe into the store.
@@ -77,7 +78,7 @@ def ingest(
     catalogues, knowledge and events, each over all mappings. A table that two mappings name is read once.
 
     Args:
-        data: the directory that the mappings' files are relative to.
+        data: the directory, or the URL of one, that the mappings' files are relative to.
         console: where a progress bar goes when the run takes over 2 seconds and it is a terminal.
     Raises: MappingError, SourceError (nothing is written); StoreError; IngestError. What was written before an
         error stays; the same run again adds the rest.
@@ -86,7 +87,7 @@ def ingest(
     started = time.perf_counter()
     store.ensure_schema()
     with Quarantine(var / "quarantine") as quarantine, _Progress(parts, console) as progress, _no_cycle_collection():
-        run = _Run(store, Keyring(pseudonyms), quarantine, progress, data)
+        run = _Run(store, Keyring(pseudonyms), quarantine, progress)
         for part in parts:
             run.load(part)
         return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
@@ -101,14 +102,11 @@ KeyT = TypeVar("KeyT", bound=str)
 class _Run:
     """One run's state: what is known to be in the store, and the reports so far."""
 
-    def __init__(
-        self, store: Store, keyring: Keyring, quarantine: Quarantine, progress: "_Progress", data: Path
-    ) -> None:
+    def __init__(self, store: Store, keyring: Keyring, quarantine: Quarantine, progress: "_Progress") -> None:
         self._store = store
         self._keyring = keyring
         self._quarantine = quarantine
         self._progress = progress
-        self._data = data
         self._people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
@@ -119,7 +117,7 @@ class _Run:
 
     def load(self, part: Part) -> None:
         """Read one file into the store."""
-        source = open_source(part.path, part.section)
+        source = open_source(part.file, part.section, needed_columns(part.mapping, part.section))
         try:
             given = part.mapping, source.columns, self._keyring
             match part.section:
@@ -170,7 +168,7 @@ class _Run:
                 self.reasons[f"{row.reason.field} {row.reason.rule}".strip()] += 1
             rejected += len(bad)
             bad.sort(key=lambda row: row.line)
-            self._quarantine.add(part.mapping, part.section, part.path, source.columns, bad)
+            self._quarantine.add(part.mapping, part.section, part.file, source.columns, bad)
             self._progress.update(part, source.position())
             places.clear()
             records.clear()
@@ -188,7 +186,7 @@ class _Run:
                     places.append(row)
                     records.append(record)
             flush()
-        file = str(part.path.relative_to(self._data))
+        file = part.file.name
         if accepted + duplicates + rejected != read:
             raise IngestError(
                 f"{file}: {accepted} accepted, {duplicates} duplicates and {rejected} rejected do not make the {read} "
@@ -315,7 +313,7 @@ class _Progress:
     """A bar over the bytes of all files, shown from the second second on, on a terminal only."""
 
     def __init__(self, parts: Sequence[Part], console: Console | None) -> None:
-        self._sizes = {id(part): part.path.stat().st_size for part in parts}
+        self._sizes = {id(part): part.file.size or 0 for part in parts}
         self._done = dict.fromkeys(self._sizes, 0.0)
         self._console = console
         self._started = time.perf_counter()
@@ -333,7 +331,7 @@ class _Progress:
             self._task = self._bar.add_task("ingest", total=sum(self._sizes.values()))
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.path.name}")
+            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.file.name}")
 
     def __enter__(self) -> Self:
         return self

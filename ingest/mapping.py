@@ -3,7 +3,7 @@
     platform: food                                   # or {column: site} where one file holds several platforms
     items: {file: food/items.csv.gz, id: item, title: title}
     events:
-      file: food/events.csv.gz                       # under the data directory; * and ? match several files
+      file: food/events-*.csv.gz                     # under the data directory, or s3://…; * and ? match several
       account: account
       item: item
       type: PURCHASED                                # or {column: kind, values: {buy: PURCHASED, look: VIEWED}}
@@ -26,27 +26,49 @@ Each of these is one section or a list of them.
 import difflib
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from collections.abc import Mapping as Map
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from graph.keys import EntityKey, check_platform
 from graph.schema import DEFAULT_EVENT_WEIGHTS, STRUCTURAL_TYPES, check_event_type, check_relationship_type
 from ingest.errors import MappingError
+from ingest.sources.files import QUERIED
 
 Location = tuple[int | str, ...]
 """Where in the YAML: ("events", 0, "at", "column")."""
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
+Format = Literal["csv", "tsv", "jsonl", "literals", "parquet", "recbole", "xml"]
+
+SUFFIXES: Final[Map[str, Format]] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".xml": "xml",
+    **dict.fromkeys((".inter", ".item", ".user", ".kg", ".link", ".net"), "recbole"),
+}
+"""What a file's name says of its format, before .gz or .zst."""
+FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
 _COLUMN: Final = "names a column"
 Column = Annotated[str, Field(min_length=1), _COLUMN]
 MaybeColumn = Annotated[Annotated[str, Field(min_length=1)] | None, _COLUMN]
 Columns = Annotated[dict[str, str], _COLUMN]
 """Property name → column."""
+_KEYS_NAME_COLUMNS: Final = "its keys name columns"
+
+
+def _several(value: Any) -> Any:
+    """A text alone is a list of one."""
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("give a text, or a list of texts")
+    return (value,) if isinstance(value, str) else value
 
 
 class _Part(BaseModel):
@@ -103,12 +125,18 @@ class Instant(_Part):
 class Section(_Part):
     """What every section says: where its rows are."""
 
-    file: str
-    """Relative to the data directory; * and ? match several files of the same columns."""
+    file: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+    """A name, or a list of them: relative to the data directory, or fsspec URLs (s3://…). * ? and […] match several
+    files of the same columns, ** any folders. What is packed with gzip or zstd is recognised by its bytes."""
     format: Format | None = None
-    """From the suffix when left out (.csv, .tsv, .jsonl, .ndjson, .parquet, each but parquet also .gz)."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """Between the fields of csv; , by default."""
+    """From the suffix when left out: .csv, .tsv, .jsonl, .ndjson, .parquet, .xml or RecBole's, then .gz or .zst."""
+    delimiter: Annotated[str, Field(min_length=1)] | None = None
+    """Between fields: a character for csv (, by default), any text for tsv (a tab by default), which has no quotes."""
+    columns: Annotated[tuple[str, ...], BeforeValidator(_several)] = ()
+    """csv and tsv: the names of all fields, in order, where the file has no header. jsonl and xml: names of keys that
+    the first thousand records may lack."""
+    where: Annotated[dict[str, Annotated[tuple[str, ...], BeforeValidator(_several)]], _KEYS_NAME_COLUMNS] = {}
+    """Column → the values that a row of this section has; other rows of the file are not read as its own."""
     encoding: str = "utf-8"
 
     @model_validator(mode="after")
@@ -120,20 +148,36 @@ class Section(_Part):
         if newline != b"\n":
             raise ValueError(f"encoding {self.encoding} cannot be read line by line: convert the file to utf-8 first")
         format = self.resolved_format
-        if self.delimiter is not None and format != "csv":
-            raise ValueError(f"a delimiter is for csv, {self.file} is {format}")
+        if self.delimiter is not None and format not in {"csv", "tsv"}:
+            raise ValueError(f"a delimiter is for csv and tsv, {self.file[0]} is {format}")
+        if self.delimiter is not None and len(self.delimiter) > 1 and format == "csv":
+            raise ValueError(f"the delimiter {self.delimiter!r} has several characters: add format: tsv")
+        if self.columns and format in {"parquet", "recbole"}:
+            raise ValueError(
+                f"columns are for csv, tsv, jsonl and xml: {self.file[0]} is {format}, which names its own"
+            )
+        if twice := next((name for name in self.columns if self.columns.count(name) > 1), None):
+            raise ValueError(f"columns has {twice!r} twice: give each column a name of its own")
         return self
 
     @property
     def resolved_format(self) -> Format:
         if self.format is not None:
             return self.format
-        suffix = Path(self.file.removesuffix(".gz")).suffix
-        known: dict[str, Format] = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-        known[".parquet"] = "parquet"
-        if suffix not in known:
-            raise ValueError(f"{self.file!r} has a suffix that says no format: add format: csv, tsv, jsonl or parquet")
-        return known[suffix]
+        formats = {format_of(name): name for name in self.file}
+        if None in formats:
+            raise ValueError(f"{formats[None]!r} has a suffix that says no format: add format: {', '.join(FORMATS)}")
+        if len(formats) > 1:
+            raise ValueError(f"{' and '.join(formats.values())} are of two formats: give each a section of its own")
+        return next(format for format in formats if format)
+
+
+def format_of(file: str) -> Format | None:
+    """The format that a file's name says, if it says one."""
+    if "://" in file:
+        file = next(part for part in file.split("::") if "://" in part)  # simplecache::s3://bucket/a.csv
+        file = file.partition("?")[0] if file.startswith(QUERIED) else file
+    return SUFFIXES.get(PurePosixPath(file.removesuffix(".gz").removesuffix(".zst")).suffix)
 
 
 class EntityRule(_Part):
@@ -399,6 +443,11 @@ class Mapping(_Part):
                 raise self.error(where, f"names column {column!r}, {file} has {listed}{suggestion(column, columns)}")
 
 
+def needed_columns(mapping: Mapping, section: Section) -> set[str]:
+    """The columns that reading a section takes: its own, and the one of the platform."""
+    return {*used_columns(section), *([mapping.platform.column] if mapping.platform.column else ())}
+
+
 def used_columns(section: Section) -> list[str]:
     """The columns that a section names, in its own order."""
     return [column for _, column in _columns(section, ())]
@@ -472,6 +521,8 @@ def _columns(part: BaseModel, location: Location) -> Iterator[tuple[Location, st
             yield here, value
         elif _COLUMN in info.metadata and isinstance(value, dict):
             yield from (((*here, key), column) for key, column in value.items())
+        elif _KEYS_NAME_COLUMNS in info.metadata:
+            yield from (((*here, column), column) for column in value)
 
 
 def _locate(root: yaml.Node, location: Location) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from typing import IO, Self
 from ingest.errors import IngestError
 from ingest.mapping import Accounts, Follows, Identities, Mapping, Section, used_columns
 from ingest.parse import Rejected
+from ingest.sources.files import ExportFile
 from ingest.sources.rows import Malformed
 
 
@@ -37,7 +38,7 @@ class Quarantine:
         """The file; None while there is no bad row."""
 
     def add(
-        self, mapping: Mapping, section: Section, file: Path, columns: Sequence[str], rows: Sequence[BadRow]
+        self, mapping: Mapping, section: Section, file: ExportFile, columns: Sequence[str], rows: Sequence[BadRow]
     ) -> None:
         """Write bad rows of one file down.
 
