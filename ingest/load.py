@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
-from graph.records import Entity, Event, Platform, Relation
+from graph.records import Entity, Event, Item, Platform, Relation
 from graph.store import Store, WriteCounts
 from ingest.errors import IngestError
 from ingest.identity import People
@@ -30,7 +30,6 @@ from ingest.mapping import (
     Mapping,
     Relations,
     Triples,
-    needed_columns,
 )
 from ingest.parse import (
     Keyring,
@@ -48,10 +47,10 @@ from ingest.parse import (
     relation_parser,
     triple_parser,
 )
-from ingest.plan import Part, plan
+from ingest.plan import Part, opened, plan
 from ingest.quarantine import BadRow, Quarantine
 from ingest.report import FileReport, IngestReport
-from ingest.sources.rows import Malformed, Source, open_source
+from ingest.sources.rows import Malformed, Source
 
 BATCH: Final = 50_000
 """Rows that are parsed and written together."""
@@ -71,6 +70,7 @@ def ingest(
     *,
     data: Path | str,
     console: Console | None = None,
+    limit: int | None = None,
 ) -> IngestReport:
     """Read what the mappings describe into the store.
 
@@ -80,14 +80,16 @@ def ingest(
     Args:
         data: the directory, or the URL of one, that the mappings' files are relative to.
         console: where a progress bar goes when the run takes over 2 seconds and it is a terminal.
+        limit: read the first so many rows of each file. Items that may lie beyond them are then taken to exist.
     Raises: MappingError, SourceError (nothing is written); StoreError; IngestError. What was written before an
         error stays; the same run again adds the rest.
     """
-    parts = plan(mappings, data)
+    parts = plan(mappings, data, limit)
+    catalogued = any(isinstance(part.section, Items) for part in parts)
     started = time.perf_counter()
     store.ensure_schema()
     with Quarantine(var / "quarantine") as quarantine, _Progress(parts, console) as progress, _no_cycle_collection():
-        run = _Run(store, Keyring(pseudonyms), quarantine, progress)
+        run = _Run(store, Keyring(pseudonyms), quarantine, progress, partial=limit is not None and not catalogued)
         for part in parts:
             run.load(part)
         return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
@@ -102,11 +104,14 @@ KeyT = TypeVar("KeyT", bound=str)
 class _Run:
     """One run's state: what is known to be in the store, and the reports so far."""
 
-    def __init__(self, store: Store, keyring: Keyring, quarantine: Quarantine, progress: "_Progress") -> None:
+    def __init__(
+        self, store: Store, keyring: Keyring, quarantine: Quarantine, progress: "_Progress", *, partial: bool
+    ) -> None:
         self._store = store
         self._keyring = keyring
         self._quarantine = quarantine
         self._progress = progress
+        self._partial = partial
         self._people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
@@ -117,7 +122,7 @@ class _Run:
 
     def load(self, part: Part) -> None:
         """Read one file into the store."""
-        source = open_source(part.file, part.section, needed_columns(part.mapping, part.section))
+        source = opened(part)
         try:
             given = part.mapping, source.columns, self._keyring
             match part.section:
@@ -127,6 +132,7 @@ class _Run:
                     self._read(part, source, account_parser(section, *given), self._write_accounts)
                 case Items() as section:
                     self._read(part, source, item_parser(section, *given), self._write_items)
+                    self._partial |= self.files[-1].read == part.limit
                 case Events() as section:
                     self._read(part, source, event_parser(section, *given), self._write_events)
                 case Follows() as section:
@@ -279,6 +285,8 @@ class _Run:
         unknown = set(keys) - self._items
         if not unknown:
             return unknown
+        if self._partial:
+            self._store.upsert_nodes(Item(key) for key in unknown)
         found = {item.key for item in self._store.items(sorted(unknown))}
         self._remember(self._items, found)
         return unknown - found

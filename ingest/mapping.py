@@ -183,16 +183,20 @@ def format_of(file: str) -> Format | None:
 class EntityRule(_Part):
     """A column that names entities around an item: categories, tags, creators."""
 
-    column: Column
+    column: MaybeColumn = None
+    flags: Annotated[tuple[str, ...], _COLUMN] = ()
+    """In the place of `column`: columns that hold 1 (or true, yes) where an item has the entity of their name."""
     kind: str
     """category, tag, creator …: the first part of the entity's key."""
     relation: str
     """IN_CATEGORY, TAGGED, BY …: from item to entity."""
-    separator: Annotated[str, Field(min_length=1)] | None = None
-    """Between several names in one field."""
+    separator: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)] = ()
+    """Between several names in one field; where a list of them is given, any of it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if (self.column is None) == (not self.flags):
+            raise ValueError("give the column that names the entities, or the columns that are flags: [Action, Drama]")
         EntityKey(self.kind, "x")
         _check_relation(self.relation)
         return self
@@ -223,6 +227,13 @@ class Identities(Section):
     account: Column
     platform: MaybeColumn = None
     """The column of the account's platform; the mapping's own platform when left out."""
+
+
+class ItemTable(Section):
+    """Which item an id belongs to that is no item's own: the question of an answer, the album of a track."""
+
+    id: Column
+    item: Column
 
 
 class EventType(_Part):
@@ -296,6 +307,8 @@ class Events(Section):
 
     account: Column
     item: Column
+    item_of: ItemTable | None = None
+    """Where `item` may hold ids of what belongs to an item; one that the table lacks is an item's own."""
     type: TypeRule
     at: Instant | None = None
     """Left out where the source knows no times: every event is then at 1970-01-01, ordered by `sequence`."""
@@ -435,7 +448,7 @@ class Mapping(_Part):
     def check_columns(self, location: Location, section: Section, columns: Sequence[str], file: str) -> None:
         """Raise MappingError for the first column that the section names and the file lacks."""
         named = list(_columns(section, location))
-        if self.platform.column is not None and not isinstance(section, Identities):
+        if self.platform.column is not None and not isinstance(section, Identities | ItemTable):
             named.insert(0, (("platform", "column"), self.platform.column))
         for where, column in named:
             if column not in columns:
@@ -511,12 +524,16 @@ def _columns(part: BaseModel, location: Location) -> Iterator[tuple[Location, st
     for name, info in type(part).model_fields.items():
         value = getattr(part, name)
         here = (*location, info.alias or name)
+        if isinstance(value, Section):
+            continue  # it has files of its own
         if isinstance(value, BaseModel):
             yield from _columns(value, here)
         elif isinstance(value, tuple):
             for position, member in enumerate(value):
                 if isinstance(member, BaseModel):
                     yield from _columns(member, (*here, position))
+                elif _COLUMN in info.metadata:
+                    yield (*here, position), member
         elif _COLUMN in info.metadata and isinstance(value, str):
             yield here, value
         elif _COLUMN in info.metadata and isinstance(value, dict):

@@ -16,6 +16,7 @@ from graph.records import Attributes, Entity, Event, Item, Relation, event_diges
 from ingest.mapping import (
     Accounts,
     Entities,
+    EntityRule,
     Events,
     Follows,
     Identities,
@@ -119,7 +120,7 @@ def item_parser(
     created_of = _instant(section.created_at, columns, "created_at") if section.created_at else None
     created_at = columns.index(section.created_at.column) if section.created_at else 0
     attributes_of = _attributes(section.attributes, columns)
-    rules = [(columns.index(r.column), r.separator, r.kind, r.relation) for r in section.entities]
+    names_of = [(_names(rule, columns), rule.kind, rule.relation) for rule in section.entities]
     entity_of = _entities()
 
     def parse(values: Values) -> ParsedItem | Rejected:
@@ -128,8 +129,8 @@ def item_parser(
             created = created_of(values) if created_of is not None and values[created_at] else None
             item = Item(key, title_of(values), text_of(values), url_of(values), created, attributes_of(values))
             found: dict[tuple[str, str], tuple[Entity, Relation]] = {}
-            for at, separator, kind, relation in rules:
-                for name in _names(values[at], separator):
+            for names, kind, relation in names_of:
+                for name in names(values):
                     entity = entity_of("entities", kind, name)
                     found[relation, entity.key] = entity, Relation(relation, key, entity.key)
             return ParsedItem(item, tuple(found.values()))
@@ -406,7 +407,7 @@ def _optional(column: str | None, columns: Sequence[str]) -> Callable[[Values], 
     if column is None:
         return lambda _: None
     at = columns.index(column)
-    return lambda values: values[at].strip() or None
+    return lambda values: values[at].replace(LIST_SEPARATOR, " ").strip() or None
 
 
 def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Values], Attributes]:
@@ -527,8 +528,20 @@ def _entities() -> Callable[[str, str, str], Entity]:
     return entity_of
 
 
-def _names(text: str, separator: str | None) -> list[str]:
-    parts = text.split(LIST_SEPARATOR)
-    if separator is not None:
-        parts = [name for part in parts for name in part.split(separator)]
-    return [name for part in parts if (name := part.strip())]
+_TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y", "t", "x"})
+
+
+def _names(rule: EntityRule, columns: Sequence[str]) -> Callable[[Values], list[str]]:
+    """The names of entities in a row."""
+    if rule.column is None:
+        flags = [(name, columns.index(name)) for name in rule.flags]
+        return lambda values: [name for name, at in flags if values[at].strip().lower() in _TRUE]
+    at, separators = columns.index(rule.column), rule.separator
+
+    def names(values: Values) -> list[str]:
+        text = values[at]
+        for separator in separators:
+            text = text.replace(separator, LIST_SEPARATOR)
+        return [name for part in text.split(LIST_SEPARATOR) if (name := part.strip())]
+
+    return names

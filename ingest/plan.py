@@ -14,16 +14,20 @@ from ingest.mapping import (
     Identities,
     ItemLinks,
     Items,
+    ItemTable,
     Knowledge,
     Location,
     Mapping,
     Relations,
     Section,
     Triples,
+    needed_columns,
     suggestion,
+    used_columns,
 )
 from ingest.sources.files import ExportFile, find, is_url
-from ingest.sources.rows import open_source
+from ingest.sources.lookup import LookedUp, Lookup
+from ingest.sources.rows import Malformed, Source, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Part:
     file: ExportFile
     knowledge: Knowledge | None = None
     """What the section belongs to, when it is links or triples."""
+    limit: int | None = None
+    """Rows of it that are read; all when None."""
+    item_files: tuple[ExportFile, ...] = ()
+    """The files of a section's `item_of`."""
 
 
 _ORDER: Final[tuple[type[Section], ...]] = (
@@ -51,11 +59,12 @@ _ORDER: Final[tuple[type[Section], ...]] = (
 """Nodes before edges: a person before their accounts' events, items before what is said of them."""
 
 
-def plan(mappings: Sequence[Mapping], data: Path | str) -> list[Part]:
+def plan(mappings: Sequence[Mapping], data: Path | str, limit: int | None = None) -> list[Part]:
     """Find the files of all mappings and check their columns; an identity table that two mappings name is read once.
 
     Args:
         data: the directory, or the URL of one, that the mappings' files are relative to.
+        limit: rows of each file that are to be read; all when None.
     Raises: SourceError, MappingError.
     """
     directory = str(data)
@@ -65,17 +74,46 @@ def plan(mappings: Sequence[Mapping], data: Path | str) -> list[Part]:
     tables: set[tuple[str, str]] = set()
     for mapping in mappings:
         for location, section, knowledge in _sections(mapping):
-            for file in _find(mapping, location, section, directory):
-                source = open_source(file, section)
-                source.close()
-                mapping.check_columns(location, section, source.columns, file.name)
+            item_files: list[ExportFile] = []
+            if isinstance(section, Events) and section.item_of is not None:
+                item_files = _checked(mapping, (*location, "item_of"), section.item_of, directory)
+            for file in _checked(mapping, location, section, directory):
                 if isinstance(section, Identities) and section.platform is not None:
                     table = file.path, section.model_dump_json() + str(mapping.platform.names)
                     if table in tables:
                         continue
                     tables.add(table)
-                parts.append(Part(mapping, section, file, knowledge))
+                parts.append(Part(mapping, section, file, knowledge, limit, tuple(item_files)))
     return sorted(parts, key=lambda part: _ORDER.index(type(part.section)))
+
+
+def opened(part: Part) -> Source:
+    """The rows of a part, with the columns that its section names.
+
+    Raises: SourceError.
+    """
+    section = part.section
+    source = open_source(part.file, section, needed_columns(part.mapping, section), part.limit)
+    if not isinstance(section, Events) or section.item_of is None:
+        return source
+    try:
+        return LookedUp(source, section.item, Lookup(_pairs(part.item_files, section.item_of)))
+    except SourceError:
+        source.close()
+        raise
+
+
+def _pairs(files: Sequence[ExportFile], table: ItemTable) -> Iterator[tuple[str, str]]:
+    """Id and item of each row of a table that has both."""
+    for file in files:
+        source = open_source(file, table, used_columns(table))
+        try:
+            id_at, item_at = (list(source.columns).index(name) for name in (table.id, table.item))
+            for _, values in source.rows():
+                if not isinstance(values, Malformed) and values[id_at] and values[item_at]:
+                    yield values[id_at], values[item_at]
+        finally:
+            source.close()
 
 
 def _sections(mapping: Mapping) -> Iterator[tuple[Location, Section, Knowledge | None]]:
@@ -95,6 +133,16 @@ def _sections(mapping: Mapping) -> Iterator[tuple[Location, Section, Knowledge |
         if knowledge.links is not None:
             yield ("knowledge", position, "links"), knowledge.links, knowledge
         yield ("knowledge", position, "triples"), knowledge.triples, knowledge
+
+
+def _checked(mapping: Mapping, location: Location, section: Section, data: str) -> list[ExportFile]:
+    """The section's files, each opened once to see that it has the columns."""
+    files = _find(mapping, location, section, data)
+    for file in files:
+        source = open_source(file, section)
+        source.close()
+        mapping.check_columns(location, section, source.columns, file.name)
+    return files
 
 
 def _find(mapping: Mapping, location: Location, section: Section, data: str) -> list[ExportFile]:

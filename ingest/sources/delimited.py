@@ -56,7 +56,7 @@ class DelimitedSource:
             try:
                 for values in reader:
                     if lines.fault:
-                        yield start, Malformed(lines.fault)
+                        yield start, lines.fault
                         lines.fault = None
                     elif len(values) == width:
                         yield start, values

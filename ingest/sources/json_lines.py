@@ -58,7 +58,7 @@ class JsonLinesSource:
         lines = self._lines
         for number, text in enumerate(lines, 1):
             if lines.fault:
-                yield number, Malformed(lines.fault)
+                yield number, lines.fault
                 lines.fault = None
             elif not text.isspace():
                 yield number, decode(text)

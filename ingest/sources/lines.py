@@ -7,6 +7,7 @@ from typing import IO, Final, cast
 
 from ingest.errors import SourceError
 from ingest.sources.files import ExportFile
+from ingest.sources.rows import Malformed
 
 LONGEST: Final = 1 << 24
 """Bytes of a line; a longer one is a bad row, so that a file without line ends does not fill the memory."""
@@ -51,7 +52,7 @@ class Bytes:
                 raise SourceError(
                     f"{file} ends in {suffix} but is not {packing}: compress it, or take the {suffix} off its name"
                 )
-        return self._raw
+        return io.BufferedReader(cast(io.RawIOBase, self._raw), 1 << 17)
 
 
 class Lines:
@@ -61,8 +62,8 @@ class Lines:
         self._file = file
         self._encoding = encoding
         self._bytes = Bytes(file)
-        self.fault: str | None = None
-        """What is wrong with a line given since this was last set to None, as the end of a sentence."""
+        self.fault: Malformed | None = None
+        """What is wrong with a line given since this was last set to None."""
 
     def __iter__(self) -> Iterator[str]:
         encoding, read = self._encoding, self._bytes.stream.readline
@@ -73,13 +74,14 @@ class Lines:
                 if len(line) == LONGEST and not line.endswith(b"\n"):
                     while line and not line.endswith(b"\n"):
                         line = read(LONGEST)
-                    self.fault = f"is longer than {LONGEST:,} bytes: is it a line of this format?"
+                    self.fault = Malformed(f"is longer than {LONGEST:,} bytes: is it a line of this format?")
                     yield "\n"
                     continue
                 try:
                     text = line.decode(encoding)
                 except UnicodeDecodeError:
-                    self.fault = f"has bytes that are not {encoding}: convert the file or set encoding"
+                    rule = f"has bytes that are not {encoding}: convert the file or set encoding"
+                    self.fault = Malformed(rule, undecodable=True)
                     text = line.decode(encoding, "replace")
                 yield text if number > 1 else text.removeprefix("\ufeff")
         except Exception as error:

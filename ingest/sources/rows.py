@@ -1,5 +1,6 @@
 """A source: the rows of one file as texts, with their lines; opened by format."""
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,6 +20,8 @@ class Malformed:
 
     rule: str
     """The rule it breaks; no part of the row, which may hold an account's id."""
+    undecodable: bool = False
+    """It has bytes that are not of the file's encoding."""
 
 
 Row = tuple[int, list[str] | Malformed]
@@ -45,28 +48,35 @@ class Source(Protocol):
         """Give the file back."""
 
 
-def open_source(file: ExportFile, section: "Section", wanted: Collection[str] | None = None) -> Source:
+def open_source(
+    file: ExportFile, section: "Section", wanted: Collection[str] | None = None, limit: int | None = None
+) -> Source:
     """Open a file in the format that a mapping's section says, for the rows that belong to the section.
 
     Args:
         wanted: the columns that rows are to hold, at least; all of the file when None.
+        limit: give the first so many of the rows.
     Raises: SourceError if it is missing, empty, damaged or of another format.
     """
     source = _open(file, section, wanted)
-    return _Chosen(source, section.where) if section.where else source
+    return _Chosen(source, section.where, limit) if section.where or limit is not None else source
 
 
 class _Chosen:
-    """The rows of a source that have given values; a row that is not even fields stays, to be counted."""
+    """The first rows of a source that have given values; a row that is not even fields stays, to be counted."""
 
-    def __init__(self, source: Source, where: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, source: Source, where: Mapping[str, Sequence[str]], limit: int | None) -> None:
         self._source = source
         self._where = where
+        self._limit = limit
         self.columns = source.columns
         self.position = source.position
         self.close = source.close
 
     def rows(self) -> Iterator[Row]:
+        return itertools.islice(self._chosen(), self._limit)
+
+    def _chosen(self) -> Iterator[Row]:
         tests = [(self.columns.index(column), frozenset(values)) for column, values in self._where.items()]
         for row in self._source.rows():
             _, values = row
