@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,8 @@ class CheckReport:
         return [file.file for file in self.run.files if file.read and file.read == file.rejected]
 
     def __str__(self) -> str:
-        parts = [str(self.run)]
+        rules = [f"{count:9,} x {reason}" for reason, count in self.run.reasons]
+        parts = ["\n".join([str(replace(self.run, quarantine=None)), *rules])]
         if self.records:
             parts.append("\n".join(["what the graph would hold, such as", *self.records]))
         if any(file.read == self.rows for file in self.run.files):

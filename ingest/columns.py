@@ -132,7 +132,8 @@ class Column:
         if self.numbers:
             low, high = min(self.numbers), max(self.numbers)
             return f"numbers {low:g} to {high:g}" if low > -1e6 and high < 1e6 else f"{len(self.distinct):,} numbers"
-        return f"{len(self.distinct):,} different texts of {self.length:.0f} characters"
+        texts = "one text" if len(self.distinct) == 1 else f"{len(self.distinct):,} texts"
+        return f"{texts} of {self.length:.0f} characters"
 
 
 def scale_of(column: Column) -> tuple[float, float] | None:

@@ -84,7 +84,8 @@ def draft(platform: str, looks: Sequence[Look], name: str) -> str:
             listed = ", ".join(f"{column.name} ({column.seen()})" for column in first.columns[:12])
             unknown.append(f"# {first.place} was not understood. It has {listed}.")
         else:
-            found.setdefault(kind, []).append([*_where(group), *_SECTIONS[kind](first, ids), *_unused(first)])
+            lines = [*_where(group), *_SECTIONS[kind](first, ids)]
+            found.setdefault(kind, []).append([*lines, *_unused(first, kind, lines)])
     if not found:
         raise SourceError(
             f"{', '.join(str(each.file) for each in looks)}: no column looks like the id of an account or an item; "
@@ -174,7 +175,7 @@ def _items(look: Look) -> list[Column]:
         column
         for column in look.columns
         if column.may_be("item")
-        and not (column.may_be("title") or column.may_be("time") or column.may_be("text"))
+        and not any(column.may_be(role) for role in ("title", "time", "text", "type"))
         and not (column.numbers and not column.whole)
         and not {"price", "count", "url"} & column.words
     ]
@@ -336,20 +337,19 @@ def _entity(column: Column) -> tuple[str, str] | None:
     return next((ENTITIES[word] for word in sorted(column.words) if word in ENTITIES), None)
 
 
-def _unused(look: Look) -> list[str]:
-    """A comment on the columns that the section does not name."""
-    kind = _kind(look)
-    text = "\n".join(_SECTIONS[kind](look, set())) if kind else ""
+def _unused(look: Look, kind: Kind, lines: Sequence[str]) -> list[str]:
+    """A comment on the columns that the lines of a section do not name."""
+    if kind not in {"items", "events"}:
+        return []
+    text = "\n".join(lines)
     left = [
         column
         for column in look.columns
-        if not column.may_be("platform") and not re.search(rf"(?<!\w){re.escape(_scalar(column.name))}(?!\w)", text)
+        if not column.may_be("platform") and not re.search(rf"(?<![\w]){re.escape(_scalar(column.name))}(?![\w])", text)
     ]
-    if not left or kind in {"accounts", "identities", "follows"}:
-        return []
     listed = ", ".join(f"{column.name} ({column.seen()})" for column in left[:20])
-    use = {"items": "attributes", "events": "context"}[kind or "items"]
-    return [f"# not used: {listed}; {use}: {{name: column}} keeps one"]
+    use = "attributes" if kind == "items" else "context"
+    return [f"# not used: {listed}; {use}: {{name: column}} keeps one"] if left else []
 
 
 def _platform_column(looks: Sequence[Look]) -> str | None:

@@ -55,7 +55,9 @@ def look(file: ExportFile, place: str) -> Look:
     beginning = _beginning(file)
     encoding = _encoding(beginning)
     text = beginning.decode(encoding, "ignore").removeprefix("\ufeff")
-    format = format_of(file.path) or _format(file, text)
+    format = format_of(file.path)
+    if format in {None, "recbole"}:  # u.item of MovieLens is not RecBole's
+        format = _format(file, text)
     delimiter: str | None = None
     names: Sequence[str] = ()
     if format in {"csv", "tsv"}:
@@ -125,8 +127,9 @@ def _delimited(text: str) -> tuple[Format, str | None, list[list[str]]]:
     _, _, mark, rows = best
     if mark == "::":
         return "tsv", mark, rows
-    if mark == "\t" and not any(re.search(r'(^|\t)"[^\t]*"(\t|$)', line) for line in lines):
-        return "tsv", None, [line.split("\t") for line in lines]
+    enclosed = re.compile(rf'(^|{re.escape(mark)})"[^"]*"({re.escape(mark)}|$)')
+    if (mark == "\t" or any('"' in line for line in lines)) and not any(enclosed.search(line) for line in lines):
+        return "tsv", None if mark == "\t" else mark, [line.split(mark) for line in lines]
     return "csv", None if mark == "," else mark, rows
 
 
@@ -152,26 +155,22 @@ def _columns(file: ExportFile, section: Section) -> list[Column]:
 
 
 def _made_up(columns: Sequence[Column]) -> list[Column]:
-    """Names for the columns of a file without a header, by their values."""
-    names: list[str] = []
-    for column in columns:
-        scale = scale_of(column) if column.numbers else None
-        if column.instant and "at" not in names:
-            name = "at"
-        elif column.words_within and "title" not in names and len(column.distinct) > len(column.values) / 2:
-            name = "title"
-        elif scale and len(column.distinct) <= 11 and len(columns) > 2 and "rating" not in names and "item" in names:
-            name = "rating"
-        elif column.unique and not names:
-            name = "id"
-        elif column.distinct and not {"id", "item"} & set(names):
-            name = "item" if "user" in names else "user"
-        else:
-            name = ""
-        names.append(name or f"column_{len(names) + 1}")
-    if "id" in names and "title" not in names:
-        names[names.index("id")] = "user"
-        second = next((name for name in names if name.startswith("column_")), None)
-        if second is not None and any(name in {"at", "rating"} for name in names):
-            names[names.index(second)] = "item"
-    return [Column(name, column.values, column.rows) for name, column in zip(names, columns, strict=True)]
+    """The columns of a file without a header, with names by their values: those of a catalogue, events or people."""
+    names = {at: f"column_{at + 1}" for at in range(len(columns))}
+    rest = [at for at, column in enumerate(columns) if column.distinct]
+    title = next((at for at in rest if columns[at].words_within and columns[at].separator != "|"), None)
+    time = next((at for at in rest if columns[at].instant), None)
+    rest = [at for at in rest if at not in {title, time}]
+    if rest and title is not None and time is None:
+        names |= {rest[0]: "id", title: "title"}
+        names |= {at: "categories" for at in rest[1:] if columns[at].separator == "|"}
+    elif len(rest) > 1 and (time is not None or len(columns) == 2 or not columns[rest[0]].unique):
+        names |= {rest[0]: "user", rest[1]: "item"}
+        rated = (
+            at for at in rest[2:] if len(columns[at].distinct) <= 11 and columns[at].numbers and scale_of(columns[at])
+        )
+        names |= dict.fromkeys(islice(rated, 1), "rating")
+        names |= {} if time is None else {time: "at"}
+    elif rest:
+        names[rest[0]] = "user"
+    return [Column(names[at], column.values, column.rows) for at, column in enumerate(columns)]

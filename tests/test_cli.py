@@ -69,7 +69,7 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
-    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"]
+    assert listed == ["demo", "mapping", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"]
 
 
 @pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"])
@@ -97,6 +97,27 @@ def test_ingest_writes_the_graph_and_says_what_became_of_each_row(shop):
     assert re.search(r"total +5 +0 +4 +1", again.stdout), again.stdout
 
 
+def test_a_drafted_mapping_is_checked_and_ingested_as_it_is(shop):
+    drafted = _run("mapping", "init", "items.csv", "orders.csv", "--platform", "shop", "--out", "first.yaml")
+    assert "isthmus mapping check first.yaml" in drafted.stdout, drafted.stderr
+    checked = _run("mapping", "check", "first.yaml")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert re.search(r"total +5 +4 +0 +1", checked.stdout), checked.stdout
+    assert not (shop / "var").exists()
+    assert re.search(r"total +5 +4 +0 +1", _run("ingest", "first.yaml").stdout)
+
+
+def test_check_exits_with_1_where_no_row_of_a_file_is_taken(shop, capsys, monkeypatch):
+    (shop / "shop.yaml").write_text(MAPPING.replace("format: seconds", "format: iso"))
+    assert "no row of orders.csv was taken" in _refused(capsys, monkeypatch, "mapping", "check", "shop.yaml")
+
+
+@pytest.mark.parametrize("command", ["init", "check"])
+def test_every_command_about_mappings_explains_itself(command, capsys, monkeypatch):
+    assert _exit_code(monkeypatch, "mapping", command, "--help") == 0
+    assert "Example: isthmus mapping" in capsys.readouterr().out
+
+
 def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
     monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
     assert "var/pseudonym.key" in _run("ingest", "shop.yaml").stderr
@@ -110,6 +131,9 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["ingest", "missing.yaml"], "missing.yaml"),
         (["ingest", "shop.yaml", "--data", "nowhere"], "nowhere"),
         (["ingest", "shop.yaml", "--config", "missing.yaml"], "missing.yaml is not there"),
+        (["mapping", "init", "missing.csv"], "missing.csv is not there"),
+        (["mapping", "init", "items.csv", "--platform", "The Shop"], "'The Shop' is not a platform name"),
+        (["mapping", "check", "missing.yaml"], "missing.yaml"),
         (["serve", "--port", "80000"], "port is 80000"),
         (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
         (["erase", "shop", "--yes"], "'shop' names nobody"),
