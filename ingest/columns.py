@@ -33,7 +33,7 @@ WORDS: Final[Mapping[Role, frozenset[str]]] = {
     "rating": _words("rating stars star score overall grade mark rate"),
     "count": _words("plays play count weight listens quantity qty amount times duration minutes watched"),
     "title": _words("title name headline label"),
-    "text": _words("description text summary body abstract overview plot synopsis blurb"),
+    "text": _words("description text summary body abstract overview plot synopsis blurb about"),
 }
 """Words of a column's name that speak for a role."""
 

@@ -5,8 +5,9 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from graph.errors import IsthmusError
 from graph.keys import check_platform
@@ -17,7 +18,8 @@ from ingest.look import ROWS, Look, look
 from ingest.mapping import format_of, read_mapping
 from ingest.sources.files import ExportFile, find, is_url
 
-Kind = Literal["items", "accounts", "identities", "events", "follows"]
+Kind = Literal["items", "accounts", "identities", "follows", "events"]
+"""A section that can be drafted, in the order of a mapping."""
 
 EVENT_WORDS: Final[Mapping[str, str]] = {
     word: type
@@ -39,6 +41,7 @@ EVENT_WORDS: Final[Mapping[str, str]] = {
 """Words of a type's value, or of a file's name, → the type of event that they speak for."""
 
 _MOST_TYPES: Final = 30
+_ORDER: Final[tuple[Kind, ...]] = get_args(Kind)
 _PLAIN: Final = re.compile(r"[A-Za-z_./][\w./-]*")
 _YAML_WORDS: Final = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
 
@@ -79,7 +82,7 @@ def draft(platform: str, looks: Sequence[Look], name: str) -> str:
     ids = {value for each in looks if _kind(each) == "items" for value in each.column(_item_id(each)).distinct}
     site = _platform_column([group[0] for group in groups.values()])
     for group in groups.values():
-        first, kind = group[0], _kind(group[0])
+        first, kind = _together(group), _kind(group[0])
         if kind is None:
             listed = ", ".join(f"{column.name} ({column.seen()})" for column in first.columns[:12])
             unknown.append(f"# {first.place} was not understood. It has {listed}.")
@@ -99,14 +102,23 @@ def draft(platform: str, looks: Sequence[Look], name: str) -> str:
         if site
         else f"platform: {platform}  # begins the key of every item: {platform}:1",
     ]
-    for kind in ("items", "accounts", "identities", "follows", "events"):
-        if sections := found.get(kind):  # type: ignore[call-overload]
+    for kind in _ORDER:
+        if sections := found.get(kind):
             lines.append(f"{kind}:")
             for section in sections:
                 lead = "  - " if len(sections) > 1 else "  "
                 lines.append(f"{lead}{section[0]}")
                 lines += [f"{' ' * len(lead)}{line}" for line in section[1:]]
     return "\n".join([*lines, *unknown, ""])
+
+
+def _together(group: Sequence[Look]) -> Look:
+    """Files of one shape as one."""
+    columns = [
+        Column(each[0].name, [value for column in each for value in column.values], sum(column.rows for column in each))
+        for each in zip(*(look.columns for look in group), strict=True)
+    ]
+    return replace(group[0], columns=columns)
 
 
 def _found(place: str) -> list[ExportFile]:

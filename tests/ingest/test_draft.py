@@ -153,11 +153,12 @@ def test_delimiter_quotes_and_encoding_are_told_by_the_text(
 
 def test_files_of_one_shape_share_a_section_and_parquet_and_json_are_told_without_a_suffix(tmp_path: Path) -> None:
     for month in ("01", "02"):
-        (tmp_path / f"{month}.csv").write_text("user,item\nu,i\n")
+        (tmp_path / f"{month}.csv").write_text(f"user,item,type\nu,i,{month}\n")
     pl.DataFrame({"sku": ["i"], "title": ["Kettle"]}).write_parquet(tmp_path / "part-0")
     (tmp_path / "more").write_text('{"sku": "j", "title": "Cup"}\n')
     mapping = read_mapping(write_draft([str(tmp_path / "*")], "shop", tmp_path / "out.yaml"))
     assert [events.file for events in mapping.events] == [("01.csv", "02.csv")]
+    assert list(mapping.events[0].type.values) == ["01", "02"]
     assert [(items.file, items.format) for items in mapping.items] == [(("more",), "jsonl"), (("part-0",), "parquet")]
 
 
