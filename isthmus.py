@@ -51,6 +51,10 @@ StoreUrl = Annotated[
         show_default="graph.db in var",
     ),
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(help="The folder, or its URL, that the mappings' files are under.", show_default="the mapping's own"),
+]
 TextModelName = Annotated[
     str | None,
     typer.Option(
@@ -125,13 +129,73 @@ def demo(
     first_look.run(_settings(config, var=var, port=port), once=once)
 
 
+mapping = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(mapping, name="mapping", rich_help_panel=START)
+
+
+@mapping.callback()
+def about_mappings() -> None:
+    """Describe an export, and see what its mapping would do.
+
+    A mapping is a YAML file that says which files and columns of an export
+    hold the items, events and people of a platform. docs/mapping.md explains
+    every key, ingest/mappings has ready ones for public data sets.
+    """
+
+
+@mapping.command("init")
+def draft_mapping(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Files of one platform's export: paths, fsspec URLs or patterns.", show_default=False),
+    ],
+    platform: Annotated[
+        str | None, typer.Option(help="The platform's name.", show_default="that of the first file's folder")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="PLATFORM.yaml")] = None,
+) -> None:
+    """Look at an export, and write a first mapping with comments.
+
+    The first thousand rows of each file say what its format, delimiter,
+    header and encoding are, and which columns hold ids, times, types of
+    events, ratings and titles. What was guessed is said beside it: read it,
+    mend it, then try it with isthmus mapping check.
+
+    Example: isthmus mapping init exports/*.csv --platform shop
+    """
+    from ingest.draft import write_draft
+
+    written = write_draft(files, platform, out)
+    print(f"{written} is a first mapping. Read it, then: isthmus mapping check {written}")
+
+
+@mapping.command("check")
+def check_mapping(
+    mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
+    data: Data = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each file to look at.")] = 1000,
+) -> None:
+    """Say what a mapping would do to the first rows of its files.
+
+    Counts what would be accepted, a duplicate or rejected, by rule; shows a
+    few of the records that would be made; writes nothing. Exits with 1 where
+    not one row of a file is taken.
+
+    Example: isthmus mapping check shop.yaml --data exports
+    """
+    from ingest.check import check
+    from ingest.mapping import read_mapping
+
+    report = check([read_mapping(path) for path in mappings], data or mappings[0].parent, rows)
+    print(report)
+    if report.unfit:
+        sys.exit(_refuse(f"no row of {', '.join(report.unfit)} was taken: see the rules above, and mend the mapping"))
+
+
 @app.command(rich_help_panel=ROAD)
 def ingest(
     mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The folder that the mappings' files are under.", show_default="the mapping's own"),
-    ] = None,
+    data: Data = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -139,7 +203,7 @@ def ingest(
     """Read platforms' exports into the graph.
 
     A mapping is a YAML file that says which files and columns hold the
-    items, events and people of a platform; ingest/mappings has examples.
+    items, events and people of a platform; isthmus mapping init drafts one.
 
     Sending the same rows again changes nothing. Bad rows are left in
     var/quarantine with file, line and rule: isthmus quarantine shows them.

@@ -66,6 +66,12 @@ RELATION_PROPERTIES: Final = frozenset({"event_id"})
 """Names that an attribute cannot have here; see `_encoded`. `embedding` is left to a vector index."""
 
 WRITE_NODES: Final = "UNWIND $rows AS row MERGE (n:{label} {{key: row.key}}) SET n += row.properties"
+WRITE_ENTITIES: Final = """
+    UNWIND $rows AS row
+    MERGE (n:{label} {{key: row.key}})
+    ON CREATE SET n.name = row.mentioned
+    SET n += row.properties
+"""
 WRITE_ITEMS: Final = """
     UNWIND $rows AS row
     MERGE (i:Item {key: row.key})
@@ -484,7 +490,10 @@ def _write_nodes(
         if label == "Item":
             own = [{"key": platform, "properties": {}} for platform in platforms]
             tx.run(WRITE_NODES.format(label="Platform"), rows=own).consume()
-        query = WRITE_ITEMS if label == "Item" else WRITE_NODES.format(label=label)
+        if label == "Item":
+            query = WRITE_ITEMS
+        else:
+            query = (WRITE_NODES if label in CORE_LABELS else WRITE_ENTITIES).format(label=label)
         ordered = sorted(rows[label], key=lambda row: row["key"])  # two writers take their locks in one order
         created += tx.run(query, rows=ordered).consume().counters.nodes_created
         if label == "Item":
@@ -657,7 +666,9 @@ def _node_row(node: Node) -> dict[str, Any]:
             },
         }
     if isinstance(node, Entity):
-        return {"key": key, "properties": {"name": node.name, **_encoded(node.attributes, ENTITY_PROPERTIES)}}
+        named = {} if node.name == node.key.name else {"name": node.name}
+        said = {**named, **_encoded(node.attributes, ENTITY_PROPERTIES)}
+        return {"key": key, "mentioned": node.key.name, "properties": said}
     return {"key": key, "properties": {"platform": node.key.platform} if isinstance(node.key, AccountKey) else {}}
 
 

@@ -103,8 +103,11 @@ INSERT_ITEM: Final = """
 """
 INSERT_ENTITY: Final = """
     INSERT INTO nodes (label, key, name, attributes) VALUES (?, ?, ?, ?)
-    ON CONFLICT (label, key) DO UPDATE SET name = excluded.name, attributes = merged(attributes, excluded.attributes)
-    WHERE excluded.name IS NOT name OR excluded.attributes NOT IN ('{}', attributes)
+    ON CONFLICT (label, key) DO UPDATE SET
+        name = iif(excluded.name = substr(key, instr(key, ':') + 1), name, excluded.name),
+        attributes = merged(attributes, excluded.attributes)
+    WHERE excluded.name NOT IN (name, substr(key, instr(key, ':') + 1))
+        OR excluded.attributes NOT IN ('{}', attributes)
 """
 INSERT_KEY: Final = "INSERT INTO nodes (label, key) VALUES (?, ?) ON CONFLICT (label, key) DO NOTHING"
 INSERT_EVENT: Final = """

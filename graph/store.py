@@ -69,8 +69,9 @@ class Store(Protocol):
     def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
         """Write nodes. A value that is None (or an attribute left out) leaves what the store has.
 
-        An item brings its platform's node along. Records go in batches, each a transaction: when one fails, those
-        before it stay written.
+        An item brings its platform's node along. An entity's name that only repeats its key's is a mention, and leaves
+        the name that the store has. Records go in batches, each a transaction: when one fails, those before it stay
+        written.
         """
 
     def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:

@@ -16,11 +16,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey, lone_user
-from graph.records import Event, Platform
+from graph.records import Entity, Event, Item, Platform, Relation
 from graph.store import Store, WriteCounts
-from ingest.errors import IngestError
+from ingest.errors import IngestError, redacted
 from ingest.identity import People
-from ingest.mapping import Accounts, Events, Identities, ItemLinks, Items, Mapping, Triples, optional_columns
+from ingest.mapping import (
+    Accounts,
+    Entities,
+    Events,
+    Follows,
+    Identities,
+    ItemLinks,
+    Items,
+    Mapping,
+    Relations,
+    Triples,
+    optional_columns,
+)
 from ingest.parse import (
     Keyring,
     ParsedItem,
@@ -29,17 +41,21 @@ from ingest.parse import (
     Values,
     account_parser,
     account_reader,
+    entity_parser,
     event_parser,
+    follow_parser,
     identity_parser,
     item_parser,
     link_parser,
+    relation_parser,
     triple_parser,
 )
-from ingest.plan import Part, plan
-from ingest.quarantine import BadRow, Broken, Origin, Quarantine
+from ingest.plan import Part, opened, plan
+from ingest.quarantine import BadRow, Broken, Origin, Quarantine, state_of
 from ingest.report import FileReport, IngestReport
 from ingest.rules import Rule
-from ingest.sources.rows import Malformed, Row, Source, open_source
+from ingest.sources.files import is_url
+from ingest.sources.rows import Malformed, Row, Source
 
 BATCH: Final = 50_000
 """Rows that are parsed and written together."""
@@ -57,8 +73,9 @@ def ingest(
     pseudonyms: Pseudonyms,
     var: Path,
     *,
-    data: Path,
+    data: Path | str,
     console: Console | None = None,
+    limit: int | None = None,
 ) -> IngestReport:
     """Read what the mappings describe into the store.
 
@@ -66,30 +83,33 @@ def ingest(
     catalogues, knowledge and events, each over all mappings. A table that two mappings name is read once.
 
     Args:
-        data: the directory that the mappings' files are relative to.
+        data: the directory, or the URL of one, that the mappings' files are relative to.
         console: where a progress bar goes when the run takes over 2 seconds and it is a terminal.
+        limit: read the first so many rows of each file. Items that may lie beyond them are then taken to exist.
     Raises: MappingError, SourceError (nothing is written); StoreError; IngestError. What was written before an
         error stays; the same run again adds the rest.
     """
-    parts = plan(mappings, data)
+    parts = plan(mappings, data, limit)
+    catalogued = any(isinstance(part.section, Items) for part in parts)
     started = time.perf_counter()
     store.ensure_schema()
     with _Progress(parts, console) as progress, _no_cycle_collection():
-        run = Run(store, Keyring(pseudonyms), var, progress)
-        for part, origin in origins(parts, data):
+        partial = limit is not None and not catalogued
+        run = Run(store, Keyring(pseudonyms), var, progress, partial=partial)
+        for part, origin in origins(parts, str(data)):
             run.load(part, origin)
         return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", run.broken())
 
 
-def origins(parts: Sequence[Part], data: Path) -> list[tuple[Part, Origin]]:
+def origins(parts: Sequence[Part], data: str) -> list[tuple[Part, Origin]]:
     """The parts of a plan with what their rows are called in quarantine."""
+    place = redacted(data) if is_url(data) else str(Path(data).absolute())
     counted: Counter[Origin] = Counter()
     named = []
     for part in parts:
         name = type(part.section).__name__.lower()
         shared = isinstance(part.section, Identities) and part.section.platform is not None
-        file = str(part.path.relative_to(data))
-        first = Origin(part.mapping.path.absolute(), name, 0, data.absolute(), file, shared)
+        first = Origin(part.mapping.path.absolute(), name, 0, place, part.file.name, shared)
         named.append((part, first._replace(position=counted[first])))
         counted[first] += 1
     return named
@@ -112,12 +132,14 @@ class Run:
         var: Path,
         progress: "_Progress | None" = None,
         *,
+        partial: bool = False,
         retrying: bool = False,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._quarantine = Quarantine(var / "quarantine")
         self._progress = progress
+        self._partial = partial
         self._retrying = retrying
         self._latest = datetime.now(UTC) + timedelta(days=1)
         self._people = People(store)
@@ -136,7 +158,7 @@ class Run:
 
     def load(self, part: Part, origin: Origin, lines: Collection[int] | None = None) -> None:
         """Read one file into the store, or these lines of it alone."""
-        source = open_source(part.path, part.section)
+        source = opened(part)
         try:
             given = part.mapping, source.columns, self._keyring
             reading = _Reading(part, origin, source, lines, account_reader(part.section, *given))
@@ -147,21 +169,28 @@ class Run:
                     self._read(reading, account_parser(section, *given), self._write_accounts)
                 case Items() as section:
                     self._read(reading, item_parser(section, *given), self._write_items)
+                    self._partial |= self.files[-1].read == part.limit
                 case Events() as section:
                     parse = event_parser(section, *given, latest=self._latest)
                     self._read(reading, parse, self._event_writer(section))
+                case Follows() as section:
+                    self._read(reading, follow_parser(section, *given), self._write_follows)
+                case Entities() as section:
+                    self._read(reading, entity_parser(section, *given), self._write_entities)
+                case Relations() as section:
+                    self._read(reading, relation_parser(section, *given), self._write_triples)
                 case ItemLinks() as section:
                     links = self._links.setdefault(id(part.knowledge), {})
                     self._read(reading, link_parser(section, *given), self._holder(links))
                 case Triples() if part.knowledge is not None:
                     links = self._links.get(id(part.knowledge), {})
-                    self._read(reading, triple_parser(part.knowledge, source.columns, links), self._write_triples)
+                    self._read(reading, triple_parser(part.knowledge, *given, links), self._write_triples)
         finally:
             source.close()
 
     def hold_links(self, part: Part, section: ItemLinks) -> None:
         """Read which ids of a knowledge base are items, for triples that follow; of its rows nothing is said."""
-        source = open_source(part.path, section)
+        source = opened(part)
         try:
             parse = link_parser(section, part.mapping, source.columns, self._keyring)
             hold = self._holder(self._links.setdefault(id(part.knowledge), {}))
@@ -200,7 +229,8 @@ class Run:
             rejected += len(bad)
             bad.sort(key=lambda row: row.line)
             self._count(origin, bad)
-            self._quarantine.add(origin, bad)
+            if bad:
+                self._quarantine.add(origin, state_of(part.file), bad)
             if self._progress is not None:
                 self._progress.update(part, reading.source.position())
             places.clear()
@@ -357,18 +387,41 @@ class Run:
 
         return hold
 
+    def _write_follows(self, follows: list[Relation]) -> "_Written":
+        ends = (end for each in follows for end in (each.source, each.target))
+        self._people.write_seen(end for end in ends if isinstance(end, AccountKey))
+        return _Written(self._store.upsert_edges(follows))
+
+    def _write_entities(self, entities: list[Entity]) -> "_Written":
+        counts = self._store.upsert_nodes(entities)
+        self._remember(self._entities, (entity.key for entity in entities))
+        return _Written(counts)
+
     def _write_triples(self, parsed: list[ParsedTriple]) -> "_Written":
+        items = [[end for end in (t.relation.source, t.relation.target) if isinstance(end, ItemKey)] for t in parsed]
+        absent = self._absent([item for ends in items for item in ends])
+        refused = []
+        if absent:
+            missing = [next((item for item in ends if item in absent), None) for ends in items]
+            refused = [
+                (at, Rejected("item", item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM))
+                for at, item in enumerate(missing)
+                if item
+            ]
+            parsed = [triple for triple, item in zip(parsed, missing, strict=True) if item is None]
         entities = {triple.entity.key: triple.entity for triple in parsed if triple.entity is not None}
         new = {key: entity for key, entity in entities.items() if key not in self._entities}
         self._store.upsert_nodes(new.values())
         self._remember(self._entities, new)
-        return _Written(self._store.upsert_edges(triple.relation for triple in parsed))
+        return _Written(self._store.upsert_edges(triple.relation for triple in parsed), refused)
 
     def _absent(self, keys: list[ItemKey]) -> set[ItemKey]:
         """Those of the keys that the store has no item of."""
         unknown = set(keys) - self._items
         if not unknown:
             return unknown
+        if self._partial:
+            self._store.upsert_nodes(Item(key) for key in unknown)
         found = {item.key for item in self._store.items(sorted(unknown))}
         self._remember(self._items, found)
         return unknown - found
@@ -435,7 +488,7 @@ class _Progress:
     """A bar over the bytes of all files, shown from the second second on, on a terminal only."""
 
     def __init__(self, parts: Sequence[Part], console: Console | None) -> None:
-        self._sizes = {id(part): part.path.stat().st_size for part in parts}
+        self._sizes = {id(part): part.file.size or 0 for part in parts}
         self._done = dict.fromkeys(self._sizes, 0.0)
         self._console = console
         self._started = time.perf_counter()
@@ -453,7 +506,7 @@ class _Progress:
             self._task = self._bar.add_task("ingest", total=sum(self._sizes.values()))
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.path.name}")
+            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.file.name}")
 
     def __enter__(self) -> Self:
         return self

@@ -16,7 +16,10 @@ from graph.keys import MAX_KEY_LENGTH, AccountKey, EntityKey, ItemKey, Pseudonym
 from graph.records import Attributes, Entity, Event, Item, Relation, event_digest
 from ingest.mapping import (
     Accounts,
+    Entities,
+    EntityRule,
     Events,
+    Follows,
     Identities,
     Instant,
     ItemLinks,
@@ -24,6 +27,7 @@ from ingest.mapping import (
     Knowledge,
     Mapping,
     PlatformRule,
+    Relations,
     Section,
     TypeRule,
     ValueRule,
@@ -64,7 +68,7 @@ class ParsedItem:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTriple:
-    """A triple that touches an item of the platform."""
+    """What a table or a knowledge base says of an item of the platform."""
 
     relation: Relation
     entity: Entity | None
@@ -119,6 +123,8 @@ def account_reader(
             column, rule = section.id, mapping.platform
         case Events():
             column, rule = section.account, mapping.platform
+        case Follows():
+            column, rule = section.account, mapping.platform
         case Identities():
             column, rule = section.account, _identity_platform(section, mapping)
         case _:
@@ -144,7 +150,7 @@ def item_parser(
     created_of = _instant(section.created_at, columns, "created_at") if section.created_at else None
     created_at = columns.index(section.created_at.column) if section.created_at else 0
     attributes_of = _attributes(section.attributes, columns)
-    rules = [(columns.index(r.column), r.separator, r.kind, r.relation) for r in section.entities]
+    names_of = [(_names(rule, columns), rule.kind, rule.relation) for rule in section.entities]
     entity_of = _entities()
 
     def parse(values: Values) -> ParsedItem | Rejected:
@@ -153,8 +159,8 @@ def item_parser(
             created = created_of(values) if created_of is not None and values[created_at] else None
             item = Item(key, title_of(values), text_of(values), url_of(values), created, attributes_of(values))
             found: dict[tuple[str, str], tuple[Entity, Relation]] = {}
-            for at, separator, kind, relation in rules:
-                for name in _names(values[at], separator):
+            for names, kind, relation in names_of:
+                for name in names(values):
                     entity = entity_of("entities", kind, name)
                     found[relation, entity.key] = entity, Relation(relation, key, entity.key)
             return ParsedItem(item, tuple(found.values()))
@@ -245,6 +251,68 @@ def event_parser(
     return parse
 
 
+def follow_parser(
+    section: Follows, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Relation | Rejected]:
+    """Compile the parser of a table of who follows whom."""
+    platform_of = _platform(mapping.platform, columns)
+    account_at, follows_at = columns.index(section.account), columns.index(section.follows)
+
+    def parse(values: Values) -> Relation | Rejected:
+        try:
+            platform = platform_of(values)
+            account = _account_key(keyring, platform, values[account_at], "account")
+            followed = _account_key(keyring, platform, values[follows_at], "follows")
+            if account == followed:
+                _reject("follows", "", "is the account itself", Rule.ITSELF)
+            return Relation("FOLLOWS", account, followed)
+        except _Reject as reject:
+            return reject.reason
+
+    return parse
+
+
+def entity_parser(
+    section: Entities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Entity | Rejected]:
+    """Compile the parser of a table of entities."""
+    id_at = columns.index(section.id)
+    name_of, attributes_of = _optional(section.name, columns), _attributes(section.attributes, columns)
+
+    def parse(values: Values) -> Entity | Rejected:
+        try:
+            key = EntityKey(section.kind, values[id_at])
+        except KeyFormatError:
+            return Rejected("id", values[id_at], _NAME_FORM, Rule.KEY_FORM)
+        return Entity(key, name_of(values) or key.name, attributes_of(values))
+
+    return parse
+
+
+def relation_parser(
+    section: Relations, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], ParsedTriple | Rejected]:
+    """Compile the parser of a table of one relation."""
+    platform_of = _platform(mapping.platform, columns)
+    item_at, target_at = columns.index(section.item), columns.index(section.target)
+    type, kind = section.type, section.kind
+    entity_of = _entities()
+
+    def parse(values: Values) -> ParsedTriple | Rejected:
+        try:
+            platform = platform_of(values)
+            item = _item_key(keyring, platform, values[item_at], "item")
+            if kind == "item":
+                other = _item_key(keyring, platform, values[target_at], "target")
+                return _between_items(type, item, other, "target")
+            entity = entity_of("target", kind, values[target_at].strip())
+            return ParsedTriple(Relation(type, item, entity.key), entity)
+        except _Reject as reject:
+            return reject.reason
+
+    return parse
+
+
 def link_parser(
     section: ItemLinks, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], tuple[str, ItemKey] | Rejected]:
@@ -263,13 +331,22 @@ def link_parser(
 
 
 def triple_parser(
-    section: Knowledge, columns: Sequence[str], items: Map[str, ItemKey]
+    section: Knowledge, mapping: Mapping, columns: Sequence[str], keyring: Keyring, links: Map[str, ItemKey]
 ) -> Callable[[Values], ParsedTriple | Rejected]:
-    """Compile the parser of triples; `items` says which ids of the knowledge base are items of the platform."""
+    """Compile the parser of triples; `links` says which ids of the knowledge base are items of the platform.
+
+    Where the section has no table of links, such an id is the platform's own.
+    """
     triples = section.triples
     head_at, relation_at, tail_at = (columns.index(c) for c in (triples.head, triples.relation, triples.tail))
     rules = section.relations
     entity_of = _entities()
+    platform = mapping.platform.name or ""
+
+    def item_of(field: str, id: str) -> ItemKey:
+        if section.links is None:
+            return _item_key(keyring, platform, id, field)
+        return links.get(id) or _reject(field, id, _UNLINKED, Rule.UNLINKED)
 
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
@@ -279,16 +356,21 @@ def triple_parser(
                 _reject("relation", name, "is not among the mapping's relations", Rule.UNKNOWN_RELATION)
             ends = [("head", values[head_at].strip()), ("tail", values[tail_at].strip())]
             (near_field, near), (far_field, far) = reversed(ends) if rule.inverse else ends
-            item = items.get(near) or _reject(near_field, near, _UNLINKED, Rule.UNLINKED)
+            item = item_of(near_field, near)
             if rule.kind == "item":
-                other = items.get(far) or _reject(far_field, far, _UNLINKED, Rule.UNLINKED)
-                return ParsedTriple(Relation(rule.type, item, other), None)
+                return _between_items(rule.type, item, item_of(far_field, far), far_field)
             entity = entity_of(far_field, rule.kind, far)
             return ParsedTriple(Relation(rule.type, item, entity.key), entity)
         except _Reject as reject:
             return reject.reason
 
     return parse
+
+
+def _between_items(type: str, item: ItemKey, other: ItemKey, field: str) -> ParsedTriple:
+    if item == other:
+        _reject(field, other.id, f"is the item itself, which cannot be {type} of itself", Rule.ITSELF)
+    return ParsedTriple(Relation(type, item, other), None)
 
 
 Key = TypeVar("Key")
@@ -382,7 +464,7 @@ def _optional(column: str | None, columns: Sequence[str]) -> Callable[[Values], 
     if column is None:
         return lambda _: None
     at = columns.index(column)
-    return lambda values: values[at].strip() or None
+    return lambda values: values[at].replace(LIST_SEPARATOR, " ").strip() or None
 
 
 def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Values], Attributes]:
@@ -544,8 +626,20 @@ def _entities() -> Callable[[str, str, str], Entity]:
     return entity_of
 
 
-def _names(text: str, separator: str | None) -> list[str]:
-    parts = text.split(LIST_SEPARATOR)
-    if separator is not None:
-        parts = [name for part in parts for name in part.split(separator)]
-    return [name for part in parts if (name := part.strip())]
+_TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y", "t", "x"})
+
+
+def _names(rule: EntityRule, columns: Sequence[str]) -> Callable[[Values], list[str]]:
+    """The names of entities in a row."""
+    if rule.column is None:
+        flags = [(name, columns.index(name)) for name in rule.flags]
+        return lambda values: [name for name, at in flags if values[at].strip().lower() in _TRUE]
+    at, separators = columns.index(rule.column), rule.separator
+
+    def names(values: Values) -> list[str]:
+        text = values[at]
+        for separator in separators:
+            text = text.replace(separator, LIST_SEPARATOR)
+        return [name for part in text.split(LIST_SEPARATOR) if (name := part.strip())]
+
+    return names

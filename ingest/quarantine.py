@@ -27,6 +27,7 @@ from ingest.errors import IngestError
 from ingest.mapping import suggestion
 from ingest.parse import Rejected
 from ingest.rules import Rule
+from ingest.sources.files import ExportFile
 
 SCHEMA: Final = pa.schema(
     [
@@ -64,31 +65,28 @@ class Origin(NamedTuple):
     """items, events …"""
     position: int
     """Counted from 0 where the mapping reads this file for several sections of this name."""
-    data: Path
-    """The data directory, absolute."""
+    data: str
+    """The data directory, absolute, or its URL without secrets."""
     file: str
-    """Relative to the data directory."""
+    """Relative to the data directory; or its URL without secrets."""
     shared: bool = False
     """Several mappings may name it, and whichever comes first reads it: a table of identities over all platforms."""
-
-    @property
-    def path(self) -> Path:
-        return self.data / self.file
 
     @property
     def digest(self) -> str:
         """The name of its folder in quarantine."""
         mapping = "" if self.shared else str(self.mapping)
-        text = "\x1f".join((mapping, self.section, str(self.position), str(self.path)))
+        text = "\x1f".join((mapping, self.section, str(self.position), self.data, self.file))
         return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
-    def state(self) -> str:
-        """Size and time of change of the file; "" when it is gone."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return ""
-        return f"{found.st_size}-{found.st_mtime_ns}"
+
+def state_of(file: ExportFile) -> str:
+    """What tells a file from what it was: its size and when it was changed, as far as its file system knows."""
+    about = file.file_system.info(file.path)
+    changed = next(
+        (about[name] for name in ("mtime", "LastModified", "last_modified", "updated", "ETag") if name in about), ""
+    )
+    return f"{about.get('size')} {changed}"
 
 
 class BadRow(NamedTuple):
@@ -114,18 +112,16 @@ class Quarantine:
         self._now = datetime.now(UTC)
         self._run = f"{self._now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(3)}"
 
-    def add(self, origin: Origin, rows: Sequence[BadRow]) -> None:
-        """Write bad rows of one file down; they are on disk when this returns.
+    def add(self, origin: Origin, state: str, rows: Sequence[BadRow]) -> None:
+        """Write bad rows of one file, in a state of it, down; they are on disk when this returns.
 
         Raises: IngestError if they cannot be written: a run does not go on without knowing what it left out.
         """
-        if not rows:
-            return
         folder = self._directory / origin.digest
         path = folder / f"{rows[0].line:012}-{self._run}.parquet"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, self._table(origin, rows))
+            _replace(path, self._table(origin, state, rows))
         except OSError as error:
             raise IngestError(
                 f"bad rows cannot be put into {self._directory}: {error.strerror}; make room or give another --var, "
@@ -140,14 +136,13 @@ class Quarantine:
                 path.unlink(missing_ok=True)
         _remove_if_empty(folder)
 
-    def _table(self, origin: Origin, rows: Sequence[BadRow]) -> pa.Table:
-        state = origin.state()
+    def _table(self, origin: Origin, state: str, rows: Sequence[BadRow]) -> pa.Table:
         same = {
             "origin": origin.digest,
             "mapping": str(origin.mapping),
             "section": origin.section,
             "position": origin.position,
-            "data": str(origin.data),
+            "data": origin.data,
             "file": origin.file,
             "file_state": state,
             "rejected_at": self._now,
@@ -224,8 +219,8 @@ class Waiting:
 
     origin: Origin
     lines: frozenset[int]
-    unchanged: bool
-    """Whether the file is still the one that they were read from; False when it is gone."""
+    states: frozenset[str]
+    """What `state_of` said of the file when they were read."""
 
 
 def waiting(var: Path) -> list[Waiting]:
@@ -236,13 +231,11 @@ def waiting(var: Path) -> list[Waiting]:
         if not len(rows):
             continue
         newest = rows.slice(len(rows) - 1).to_pylist()[0]
-        origin = Origin(
-            Path(newest["mapping"]), newest["section"], newest["position"], Path(newest["data"]), newest["file"]
-        )
+        origin = Origin(Path(newest["mapping"]), newest["section"], newest["position"], newest["data"], newest["file"])
         if origin.digest != folder.name:
             origin = origin._replace(shared=True)
-        states = pc.unique(rows["file_state"]).to_pylist()
-        found.append(Waiting(origin, frozenset(rows["line"].to_pylist()), states == [origin.state()]))
+        lines, states = (frozenset(pc.unique(rows[name]).to_pylist()) for name in ("line", "file_state"))
+        found.append(Waiting(origin, lines, states))
     return sorted(found, key=lambda each: each.origin)
 
 

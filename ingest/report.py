@@ -37,8 +37,8 @@ class IngestReport:
 
     files: Sequence[FileReport]
     seconds: float
-    quarantine: Path
-    """The folder where rejected rows are kept."""
+    quarantine: Path | None
+    """The folder where rejected rows are kept; None where they are not."""
     broken: Sequence[Broken] = ()
     """Which rules were broken, the most frequent first."""
 
@@ -73,11 +73,11 @@ class IngestReport:
             for each in self.files
             if (gaps := each.missing)
         ]
-        if self.broken:
+        if self.broken and self.quarantine is not None:
             lines.append(f"rejected rows are in {self.quarantine}; isthmus quarantine shows them and tries them again")
-            lines += [f"{each}\n{'':12}{each.rule.advice}" for each in self.broken[:_SHOWN]]
+        lines += [f"{each}\n{'':12}{each.rule.advice}" for each in self.broken[:_SHOWN]]
         if len(self.broken) > _SHOWN:
-            lines.append(f"{'':12}and {len(self.broken) - _SHOWN} more: isthmus quarantine list")
+            lines.append(f"{'':12}and {len(self.broken) - _SHOWN} more rules in a field of a file")
         return "\n".join(lines)
 
 

@@ -14,8 +14,9 @@ from ingest.load import Run, origins
 from ingest.mapping import ItemLinks, read_mapping
 from ingest.parse import Keyring
 from ingest.plan import Part, plan
-from ingest.quarantine import Origin, Waiting, waiting
+from ingest.quarantine import Origin, Waiting, state_of, waiting
 from ingest.report import IngestReport
+from ingest.sources.files import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,9 @@ def retry(store: Store, pseudonyms: Pseudonyms, var: Path, *, console: Console |
     run, left = Run(store, Keyring(pseudonyms), var, retrying=True), []
     with (console or Console(quiet=True)).status("quarantine") as status:
         for (mapping, data), rows in _by_mapping(waiting(var)):
-            there = {each.origin: each.lines for each in rows if each.unchanged}
-            left += [Left(each.origin, len(each.lines), _changed(each.origin)) for each in rows if not each.unchanged]
-            for part, origin in _planned(mapping, data, there, left):
-                if isinstance(part.section, ItemLinks) and _knows(part, there):
+            planned, there = _planned(mapping, data, rows, left)
+            for part, origin in planned:
+                if isinstance(part.section, ItemLinks) and _knows(there):
                     run.hold_links(part, part.section)
                 if origin in there:
                     status.update(f"{origin.file}: {len(there[origin]):,} rows")
@@ -75,39 +75,55 @@ def retry(store: Store, pseudonyms: Pseudonyms, var: Path, *, console: Console |
 Lines = dict[Origin, frozenset[int]]
 
 
-def _by_mapping(rows: Sequence[Waiting]) -> list[tuple[tuple[Path, Path], list[Waiting]]]:
-    by: dict[tuple[Path, Path], list[Waiting]] = {}
+def _by_mapping(rows: Sequence[Waiting]) -> list[tuple[tuple[Path, str], list[Waiting]]]:
+    by: dict[tuple[Path, str], list[Waiting]] = {}
     for each in rows:
         by.setdefault((each.origin.mapping, each.origin.data), []).append(each)
     return sorted(by.items())
 
 
-def _planned(mapping: Path, data: Path, there: Lines, left: list[Left]) -> list[tuple[Part, Origin]]:
-    """What the mapping of today reads; what it does not read any more, or not without an error, is left."""
-    if not there:
-        return []
-    try:
-        planned = origins(plan([read_mapping(mapping)], data), data)
-    except IngestError as error:
-        left += [Left(origin, len(lines), str(error)) for origin, lines in there.items()]
-        return []
-    read = {origin for _, origin in planned}
-    for origin, lines in there.items():
-        if origin not in read:
-            why = f"{mapping} no longer reads it; name it there again, or delete {origin.digest} in the quarantine"
-            left.append(Left(origin, len(lines), why))
-    return planned
+def _planned(
+    mapping: Path, data: str, rows: Sequence[Waiting], left: list[Left]
+) -> tuple[list[tuple[Part, Origin]], Lines]:
+    """What the mapping of today reads, and the lines of it to try; what cannot be tried is left, and why."""
+    why = {each.origin: _gone(each.origin) for each in rows if not _is_there(each.origin)}
+    planned: list[tuple[Part, Origin]] = []
+    if len(why) < len(rows):
+        try:
+            planned = origins(plan([read_mapping(mapping)], data), data)
+        except IngestError as error:
+            why = {each.origin: str(error) for each in rows} | why
+    part_of = {origin: part for part, origin in planned}
+    for each in rows:
+        if each.origin not in why:
+            part = part_of.get(each.origin)
+            if part is None:
+                why[each.origin] = _unread(each.origin)
+            elif each.states != {state_of(part.file)}:
+                why[each.origin] = _changed(each.origin)
+    left += [Left(each.origin, len(each.lines), why[each.origin]) for each in rows if each.origin in why]
+    return planned, {each.origin: each.lines for each in rows if each.origin not in why}
 
 
-def _knows(links: Part, there: Lines) -> bool:
-    """Whether rows that are tried need to know which ids of a knowledge base are items."""
-    return links.knowledge is not None and any(origin.section in {"itemlinks", "triples"} for origin in there)
+def _is_there(origin: Origin) -> bool:
+    return is_url(origin.data) or is_url(origin.file) or (Path(origin.data) / origin.file).exists()
+
+
+def _gone(origin: Origin) -> str:
+    return f"{Path(origin.data) / origin.file} is gone; put it back, or delete {origin.digest} in the quarantine"
+
+
+def _unread(origin: Origin) -> str:
+    return f"{origin.mapping} no longer reads it; name it there again, or delete {origin.digest} in the quarantine"
 
 
 def _changed(origin: Origin) -> str:
-    if not origin.state():
-        return f"{origin.path} is gone; put it back, or delete {origin.digest} in the quarantine"
     return (
-        f"{origin.path} has changed since they were read, so its lines may be others; isthmus ingest {origin.mapping} "
+        f"{origin.file} has changed since they were read, so its lines may be others; isthmus ingest {origin.mapping} "
         f"--data {origin.data} reads it anew"
     )
+
+
+def _knows(there: Lines) -> bool:
+    """Whether rows that are tried need to know which ids of a knowledge base are items."""
+    return any(origin.section in {"itemlinks", "triples"} for origin in there)

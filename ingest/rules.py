@@ -88,6 +88,11 @@ class Rule(StrEnum):
         "a triple touches an item of the platform",
         "add the id to the mapping's links, or leave it out on purpose: such rows do no harm",
     )
+    ITSELF = (
+        "itself",
+        "nothing follows, requires or goes with itself",
+        "see whether the mapping names two different columns; else leave it out on purpose: such rows do no harm",
+    )
     CONTRADICTS_PERSON = (
         "contradicts-person",
         "an account belongs to one person",

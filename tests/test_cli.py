@@ -76,7 +76,8 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
-    assert listed == ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase", "quarantine"]
+    named = ["demo", "mapping", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase", "quarantine"]
+    assert listed == named
 
 
 @pytest.mark.parametrize("command", ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "erase"])
@@ -133,6 +134,27 @@ def test_a_rejected_row_is_listed_shown_and_taken_once_its_item_is_there(shop, c
         assert store.counts().edges["PURCHASED"] == 3
 
 
+def test_a_drafted_mapping_is_checked_and_ingested_as_it_is(shop):
+    drafted = _run("mapping", "init", "items.csv", "orders.csv", "--platform", "shop", "--out", "first.yaml")
+    assert "isthmus mapping check first.yaml" in drafted.stdout, drafted.stderr
+    checked = _run("mapping", "check", "first.yaml")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert re.search(r"total +5 +4 +0 +1", checked.stdout), checked.stdout
+    assert not (shop / "var").exists()
+    assert re.search(r"total +5 +4 +0 +1", _run("ingest", "first.yaml").stdout)
+
+
+def test_check_exits_with_1_where_no_row_of_a_file_is_taken(shop, capsys, monkeypatch):
+    (shop / "shop.yaml").write_text(MAPPING.replace("format: seconds", "format: iso"))
+    assert "no row of orders.csv was taken" in _refused(capsys, monkeypatch, "mapping", "check", "shop.yaml")
+
+
+@pytest.mark.parametrize("command", ["init", "check"])
+def test_every_command_about_mappings_explains_itself(command, capsys, monkeypatch):
+    assert _exit_code(monkeypatch, "mapping", command, "--help") == 0
+    assert "Example: isthmus mapping" in capsys.readouterr().out
+
+
 def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
     monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
     assert "var/pseudonym.key" in _run("ingest", "shop.yaml").stderr
@@ -146,6 +168,9 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["ingest", "missing.yaml"], "missing.yaml"),
         (["ingest", "shop.yaml", "--data", "nowhere"], "nowhere"),
         (["ingest", "shop.yaml", "--config", "missing.yaml"], "missing.yaml is not there"),
+        (["mapping", "init", "missing.csv"], "missing.csv is not there"),
+        (["mapping", "init", "items.csv", "--platform", "The Shop"], "'The Shop' is not a platform name"),
+        (["mapping", "check", "missing.yaml"], "missing.yaml"),
         (["serve", "--port", "80000"], "port is 80000"),
         (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
         (["quarantine", "show", "--rule", "unknown-items"], "'unknown-items' is no rule; did you mean unknown-item?"),

@@ -454,6 +454,13 @@ def test_erasing_a_person_removes_them_their_accounts_and_events_and_nobody_else
     assert store.erase(PERSON) == ErasureReport(PERSON, (), 0)
 
 
+def test_a_mention_of_an_entity_leaves_its_name_and_a_new_name_replaces_it(store: Store) -> None:
+    key = EntityKey("creator", "t1")
+    for name, expected in (("t1", "t1"), ("Emmy", "Emmy"), ("t1", "Emmy"), ("Emmy Noether", "Emmy Noether")):
+        store.upsert_nodes([Entity(key, name)])
+        assert [row["name"] for row in rows(store.read_nodes("Creator"))] == [expected]
+
+
 # Neighbourhoods
 
 

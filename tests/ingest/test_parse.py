@@ -12,6 +12,7 @@ from graph.records import Event, event_digest
 from ingest.mapping import Mapping, read_mapping
 from ingest.parse import EPOCH, Keyring, ParsedItem, Rejected, event_parser, identity_parser, item_parser
 from ingest.rules import Rule
+from ingest.sources.rows import LIST_SEPARATOR
 
 PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
 COLUMNS = ("who", "item", "kind", "at", "position", "stars")
@@ -235,3 +236,31 @@ def test_a_sources_own_event_id_is_kept_apart_by_platform(folder: Path) -> None:
     event = event_parser(mapping.events[0], mapping, COLUMNS, Keyring(PSEUDONYMS))(GOOD)
     assert isinstance(event, Event)
     assert event.event_id == "shop:3"
+
+
+def item(folder: Path, entities: str, values: tuple[str, ...], columns: tuple[str, ...]) -> ParsedItem:
+    text = f"platform: shop\nitems: {{file: i.csv, id: id, title: title, text: text, entities: [{entities}]}}\n"
+    mapping = mapping_of(folder, text)
+    parsed = item_parser(mapping.items[0], mapping, columns, Keyring(PSEUDONYMS))(values)
+    assert isinstance(parsed, ParsedItem)
+    return parsed
+
+
+def test_any_of_several_separators_parts_names(folder: Path) -> None:
+    rule = 'column: tags, separator: ["|", "<", ">"], kind: tag, relation: TAGGED'
+    for tags in ("|ai|web 2|", "<ai><web 2>", f"ai{LIST_SEPARATOR}web 2"):
+        parsed = item(folder, f"{{{rule}}}", ("1", "t", "", tags), ("id", "title", "text", "tags"))
+        assert [entity.key for entity, _ in parsed.entities] == ["tag:ai", "tag:web 2"]
+
+
+def test_flags_name_the_entities_that_an_item_has(folder: Path) -> None:
+    rule = "{flags: [Drama, Film-Noir, War], kind: genre, relation: IN_GENRE}"
+    columns = ("id", "title", "text", "Drama", "Film-Noir", "War")
+    parsed = item(folder, rule, ("1", "t", "", "1", "True", "0"), columns)
+    assert [entity.key for entity, _ in parsed.entities] == ["genre:Drama", "genre:Film-Noir"]
+
+
+def test_a_text_that_comes_as_a_list_is_its_members_with_blanks_between(folder: Path) -> None:
+    values = "1", f"Toy{LIST_SEPARATOR}Story", f"One.{LIST_SEPARATOR}Two.", "x"
+    parsed = item(folder, "{column: tags, kind: tag, relation: TAGGED}", values, ("id", "title", "text", "tags"))
+    assert (parsed.item.title, parsed.item.text) == ("Toy Story", "One. Two.")

@@ -223,19 +223,19 @@ def test_forgetting_somebody_removes_what_a_killed_run_had_not_renamed(data: Pat
 
 
 def test_of_two_parts_that_name_a_line_the_newer_counts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    origin = Origin(data / "shop.yaml", "events", 0, data, "events.csv")
+    origin = Origin(data / "shop.yaml", "events", 0, str(data), "events.csv")
     write_events(data, [])
     for day, rule, lines in ((1, Rule.EMPTY, (2, 3)), (2, Rule.OFF_SCALE, (3, 4))):
         quarantine = Quarantine(data / "var" / "quarantine")
         monkeypatch.setattr(quarantine, "_now", datetime(2024, 1, day, tzinfo=UTC))
-        quarantine.add(origin, [BadRow(line, Rejected("value", "", "is wrong", rule)) for line in lines])
+        quarantine.add(origin, "as it was", [BadRow(line, Rejected("value", "", "is wrong", rule)) for line in lines])
     assert quarantined(data / "var").select(["line", "rule"]).to_pylist() == [
         {"line": 2, "rule": "empty"},
         {"line": 3, "rule": "off-scale"},
         {"line": 4, "rule": "off-scale"},
     ]
     [found] = waiting(data / "var")
-    assert (found.origin, found.lines, found.unchanged) == (origin, {2, 3, 4}, True)
+    assert (found.origin, found.lines, found.states) == (origin, {2, 3, 4}, {"as it was"})
 
 
 def test_a_part_that_is_damaged_is_named_with_what_to_do(store: Store, data: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_part_that_is_damaged_is_named_with_what_to_do(store: Store, data: Pat
 
 
 def test_every_rule_says_what_it_asks_and_what_to_do_and_keeps_a_name_of_its_own() -> None:
-    assert len({str(rule) for rule in Rule}) == len(Rule) == 18
+    assert len({str(rule) for rule in Rule}) == len(Rule) == 19
     for rule in Rule:
         assert rule == str(rule).lower().replace(" ", "-")
         assert len(rule.asks) > 20
