@@ -148,12 +148,12 @@ class Run:
         self._named: set[ItemKey] = set()
         self._entities: set[str] = set()
         self._links: dict[int, dict[str, ItemKey]] = {}
-        self._broken: dict[tuple[str, str, str, Rule], tuple[int, int]] = {}
+        self._broken: dict[tuple[str, str, str, Rule], tuple[int, int, str]] = {}
         self.files: list[FileReport] = []
 
     def broken(self) -> list[Broken]:
         """Which rules were broken where, the most frequent first."""
-        found = [Broken(*place, count, first) for place, (count, first) in self._broken.items()]
+        found = [Broken(*place, *told) for place, told in self._broken.items()]
         return sorted(found, key=lambda broken: -broken.rows)
 
     def load(self, part: Part, origin: Origin, lines: Collection[int] | None = None) -> None:
@@ -267,8 +267,8 @@ class Run:
     def _count(self, origin: Origin, bad: Sequence[BadRow]) -> None:
         for row in bad:
             place = origin.file, origin.section, row.reason.field, row.reason.rule
-            count, first = self._broken.get(place, (0, row.line))
-            self._broken[place] = count + 1, min(first, row.line)
+            count, first, detail = self._broken.get(place, (0, row.line, row.reason.detail))
+            self._broken[place] = count + 1, first, detail
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
         if self._retrying:  # the rows that spoke of these accounts before are not read again, but the store heard them

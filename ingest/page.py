@@ -91,9 +91,9 @@ def render(report: IngestReport, stats: StoreStats, at: datetime) -> str:
         ),
         (
             "Broken rules",
-            ("rows", "rule", "field", "file", "first line", "a row has to be so", "what to do"),
+            ("rows", "rule", "field", "what is wrong", "file", "first line", "what to do"),
             [
-                (each.rows, str(each.rule), each.field, each.file, each.first, each.rule.asks, each.rule.advice)
+                (each.rows, str(each.rule), each.field, each.detail, each.file, each.first, each.rule.advice)
                 for each in report.broken
             ],
         ),

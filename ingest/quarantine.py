@@ -170,10 +170,12 @@ class Broken:
     rows: int
     first: int
     """The lowest line."""
+    detail: str
+    """What is wrong in one of them, as the end of a sentence that begins with the value."""
 
     def __str__(self) -> str:
-        field = f" in {self.field}" if self.field else ""
-        return f"{self.rows:9,} x {self.rule}{field}: {self.file} ({self.section}), first in line {self.first}"
+        what = f"{self.field or 'the row'} {self.detail}"
+        return f"{self.rows:9,} x {self.rule}: {what} ({self.file}, {self.section}, first in line {self.first})"
 
 
 def quarantined(var: Path) -> pa.Table:
@@ -190,10 +192,18 @@ def quarantined(var: Path) -> pa.Table:
 def groups(rows: pa.Table) -> list[Broken]:
     """Rejected rows by file, rule and field, the most frequent first."""
     by = ["data", "file", "section", "field", "rule"]
-    counted = rows.group_by(by).aggregate([("line", "count"), ("line", "min")])
+    counted = rows.group_by(by).aggregate([("line", "count"), ("line", "min"), ("detail", "min")])
     counted = counted.sort_by([("line_count", "descending"), ("file", "ascending"), ("line_min", "ascending")])
     return [
-        Broken(row["file"], row["section"], row["field"], _RULES[row["rule"]], row["line_count"], row["line_min"])
+        Broken(
+            row["file"],
+            row["section"],
+            row["field"],
+            _RULES[row["rule"]],
+            row["line_count"],
+            row["line_min"],
+            row["detail_min"],
+        )
         for row in counted.to_pylist()
     ]
 

@@ -117,7 +117,7 @@ def test_a_rejected_row_is_listed_shown_and_taken_once_its_item_is_there(shop, c
     assert "0 rows are in quarantine" in _said(capsys, monkeypatch, "quarantine", "list")
     _said(capsys, monkeypatch, "ingest", "shop.yaml")
     listed = _said(capsys, monkeypatch, "quarantine", "list")
-    assert "1 x unknown-item in item: orders.csv (events), first in line 4" in listed
+    assert "run or an earlier one names (orders.csv, events, first in line 4)" in listed
     assert "isthmus quarantine retry then takes the row" in listed
     assert _said(capsys, monkeypatch, "quarantine", "show", "--limit", "5") == (
         "orders.csv line 4: item 'shop:x9' is an item that no items file of this run or an earlier one names "

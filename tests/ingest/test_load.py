@@ -163,7 +163,9 @@ def test_bad_rows_are_set_aside_with_line_and_reason_and_without_identities(stor
     ]
     assert {advice for (advice,) in rejects(data, "advice")} == {broken.rule.advice for broken in report.broken}
     assert "rejected rows are in" in str(report)
-    assert "1 x unknown-type in type: shop/events-1.csv (events), first in line 4" in str(report)
+    assert "1 x unknown-type: type is none of the mapping's types: buy, look (shop/events-1.csv, events, first" in str(
+        report
+    )
     assert Rule.UNKNOWN_TYPE.advice in str(report)
 
 

@@ -110,7 +110,7 @@ def test_the_page_says_what_became_of_rows_and_names_nobody(tmp_path: Path) -> N
     assert "<b>.csv" in page.cells
     assert "<b>.csv" not in text
     assert page.heads[:4] == ["Files", "Broken rules", "Missing, and not made up", "Platforms"]
-    assert {"not-a-number", "unknown-item", Rule.UNKNOWN_ITEM.advice} <= set(page.cells)
+    assert {"not-a-number", "unknown-item", "is not a number", Rule.UNKNOWN_ITEM.advice} <= set(page.cells)
     assert "1 events of shop have no time." in text
     assert found["run"]["total"] == {"read": 6, "accepted": 3, "duplicates": 1, "rejected": 2}
     assert found["run"]["files"][0]["missing"] == {"title": 1}
