@@ -1,7 +1,6 @@
 """Knowledge comes from any table: triples, pairs of one relation, entities, who follows whom."""
 
 import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from graph.records import Relation
 from graph.store import Store, checksum, open_store
 from ingest.load import ingest
 from ingest.mapping import read_mapping
+from ingest.quarantine import quarantined
 from ingest.report import IngestReport
 
 MAPPINGS = Path(__file__).parents[2] / "ingest" / "mappings"
@@ -65,8 +65,9 @@ def counted(report: IngestReport, section: str) -> tuple[int, int, int]:
 
 def reasons(report: IngestReport) -> list[tuple[str, str, str]]:
     assert report.quarantine is not None
-    rows = [json.loads(line) for line in report.quarantine.read_text().splitlines()]
-    return [(row["field"], row["value"], row["reason"]) for row in rows]
+    files = {file.file for file in report.files}
+    rows = quarantined(report.quarantine.parent).to_pylist()
+    return [(row["field"], row["value"], row["detail"]) for row in rows if row["file"] in files]
 
 
 def relations(store: Store, type: str) -> set[tuple[str, str]]:
@@ -129,7 +130,7 @@ def test_who_follows_whom_is_joined_under_pseudonyms_and_makes_accounts(
     assert counted(report, "follows") == (2, 1, 2)
     assert reasons(report) == [("follows", "", "is the account itself"), ("follows", "", "is empty")]
     store.close()
-    for path in [tmp_path / "graph.db", *(tmp_path / "var").rglob("*.jsonl")]:
+    for path in [tmp_path / "graph.db", *(tmp_path / "var").rglob("*.parquet")]:
         assert b"raw-" not in path.read_bytes(), path
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from graph.keys import ItemKey, Pseudonyms, lone_user
@@ -214,3 +215,19 @@ def test_an_account_that_nobody_claimed_after_all_is_given_to_whom_the_row_says(
 
 def test_an_empty_quarantine_says_so(store: Store, data: Path) -> None:
     assert str(again(store, data)) == "there is nothing in quarantine"
+
+
+def test_rows_of_files_behind_a_url_are_tried_again_too(store: Store, data: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name, text in FILES.items():
+        memory.pipe(f"/{data.name}/{name}", text.encode())
+    url, described = f"memory://{data.name}", read_mapping(data / "shop.yaml")
+    ingest([described], store, PSEUDONYMS, data / "var", data=url)
+    assert [place[1:] for place in listed(data)] == [place[1:] for place in REJECTED]
+    (data / "shop.yaml").write_text(MAPPING.replace("{buy: PURCHASED}", "{buy: PURCHASED, look: VIEWED}"))
+    assert again(store, data).tried.total.accepted == 1
+    memory.pipe(f"/{data.name}/events-2.csv", b"who,item,kind,at\n")
+    memory.rm(f"/{data.name}/events-1.csv")
+    why = {left.origin.file.rpartition("/")[2]: left.why for left in again(store, data).left}
+    assert "no longer reads it" in why["events-1.csv"]
+    assert "has changed since they were read" in why["events-2.csv"]
