@@ -54,7 +54,7 @@ def test_a_graph_of_a_newer_form_is_not_written_to(tmp_path: Path) -> None:
     newer = sqlite3.connect(tmp_path / "graph.db")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(StoreError, match="is a graph of form 99, this program reads 1: update it"):
+    with pytest.raises(StoreError, match="is a graph of form 99, this program reads 2: update it"):
         SqliteStore.open(f"sqlite:///{tmp_path}/graph.db")
 
 
