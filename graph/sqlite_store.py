@@ -65,6 +65,7 @@ from graph.stored import (
     was_erased,
     wrong_type,
 )
+from graph.traces import search_tables
 
 BATCH: Final = 10_000
 """Rows in one Arrow batch."""
@@ -450,8 +451,7 @@ class SqliteStore:
 
     def search(self, texts: Collection[str]) -> Sequence[Searched]:
         with self._read() as connection:
-            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
-            return [_search(connection, name, texts) for (name,) in tables]
+            return search_tables(connection, texts)
 
     def close(self) -> None:
         self._closed = True
@@ -864,14 +864,6 @@ def _buried(connection: _Connection, graves: Collection[str]) -> set[str]:
         return set()
     query = "SELECT hash FROM tombstones WHERE hash IN (SELECT value FROM json_each(?))"
     return {grave for (grave,) in connection.execute(query, (json.dumps(list(graves)),))}
-
-
-def _search(connection: _Connection, table: str, texts: Collection[str]) -> Searched:
-    """Look for texts in every column of a table."""
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    found = " OR ".join(f"instr({name}, ?{n})" for n in range(1, len(texts) + 1) for name in columns)
-    query = f"SELECT count(*), coalesce(sum({found or 0}), 0) FROM {table}"  # noqa: S608
-    return Searched(table, *connection.execute(query, list(texts)).fetchone())
 
 
 class _Facts:

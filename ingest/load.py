@@ -17,11 +17,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
 from graph.records import Event, Platform
 from graph.store import Store, WriteCounts
+from graph.tombstones import Tombstones
 from ingest.errors import IngestError
 from ingest.identity import People
 from ingest.mapping import Accounts, Events, Identities, ItemLinks, Items, Mapping, Triples
 from ingest.parse import (
     Keyring,
+    ParsedAccount,
     ParsedItem,
     ParsedTriple,
     Rejected,
@@ -71,6 +73,7 @@ def ingest(
     parts = plan(mappings, data)
     started = time.perf_counter()
     store.ensure_schema()
+    store.bury(Tombstones(var))
     with Quarantine(var / "quarantine") as quarantine, _Progress(parts, console) as progress, _no_cycle_collection():
         run = _Run(store, Keyring(pseudonyms), quarantine, progress, data)
         for part in parts:
@@ -78,6 +81,8 @@ def ingest(
         return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
 
 
+_ANOTHERS: Final = Rejected("account", "", "belongs to another person by an earlier row")
+_ERASED: Final = Rejected("account", "", "is of somebody who was erased: it is not taken again")
 _UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier one names"
 
 RecordT = TypeVar("RecordT")
@@ -179,15 +184,24 @@ class _Run:
         self.files.append(FileReport(file, name, read, accepted, duplicates, rejected, seconds))
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
-        stated = [self._people.state(account, user) for account, user in pairs]
+        erased = self._people.erase_again(pairs)
+        stated = ["erased" if pair[0] in erased else self._people.state(*pair) for pair in pairs]
         new = [pair for pair, state in zip(pairs, stated, strict=True) if state == "new"]
-        reason = Rejected("account", "", "belongs to another person by an earlier row")
         counts = self._people.write_stated(new) + WriteCounts(existing=stated.count("same"))
-        return _Written(counts, [(at, reason) for at, state in enumerate(stated) if state == "conflict"])
+        reasons = {
+            "conflict": Rejected("account", "", "belongs to another person by an earlier row"),
+            "erased": _ERASED,
+        }
+        return _Written(counts, [(at, reasons[state]) for at, state in enumerate(stated) if state in reasons])
 
-    def _write_accounts(self, accounts: list[AccountKey]) -> "_Written":
-        written = self._people.write_seen(accounts)
-        return _Written(WriteCounts(written.created, len(accounts) - written.created))
+    def _write_accounts(self, rows: list[ParsedAccount]) -> "_Written":
+        ends = [(row.account, *(one.other for one in row.evidence)) for row in rows]
+        erased = self._people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
+        refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
+        taken = [row for row, among in zip(rows, ends, strict=True) if erased.isdisjoint(among)]
+        created = self._people.write_evidence([row.evidence for row in taken if row.evidence])
+        created += self._people.write_seen(row.account for row in taken if not row.evidence).created
+        return _Written(WriteCounts(created, len(taken) - created), refused)
 
     def _write_items(self, parsed: list[ParsedItem]) -> "_Written":
         platforms = {item.item.key.platform for item in parsed} - self._platforms
@@ -204,10 +218,15 @@ class _Run:
 
     def _write_events(self, events: list[Event]) -> "_Written":
         absent = self._absent([event.item for event in events])
-        unknown = [at for at, event in enumerate(events) if event.item in absent] if absent else []
-        refused = [(at, Rejected("item", events[at].item, _UNKNOWN_ITEM)) for at in unknown]
-        if refused:
-            events = [event for event in events if event.item not in absent]
+        erased = self._people.erased(event.account for event in events)
+        refused = []
+        if absent or erased:
+            for at, event in enumerate(events):
+                if event.account in erased:
+                    refused.append((at, _ERASED))
+                elif event.item in absent:
+                    refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM)))
+            events = [event for event in events if event.item not in absent and event.account not in erased]
         self._people.write_seen(event.account for event in events)
         return _Written(self._store.upsert_edges(events), refused)
 

@@ -9,6 +9,7 @@
       type: PURCHASED                                # or {column: kind, values: {buy: PURCHASED, look: VIEWED}}
       at: {column: timestamp, format: seconds}       # or milliseconds, or iso (a column's name alone means iso)
     identities: {file: identities.csv.gz, person: person, platform: platform, account: account}
+    accounts: {file: food/customers.csv, id: account, mail: email, phone: mobile, logins: {kitchen: kitchen_id}}
 
 `items`, `accounts`, `identities`, `events` and `knowledge` are each one section or a list of them.
 """
@@ -157,9 +158,23 @@ class Items(Section):
 
 
 class Accounts(Section):
-    """Accounts, for those that may have no event yet."""
+    """Accounts, for those that may have no event yet, and what says whose they are."""
 
     id: Column
+    mail: MaybeColumn = None
+    """Mail addresses, or hashes of them in hexadecimal (SHA-256 of the address in lower case meets the address)."""
+    phone: MaybeColumn = None
+    """Telephone numbers with their country's code, or hashes of them."""
+    logins: Columns = {}
+    """Platform → column of the account there that was used to log in here."""
+    at: Instant | None = None
+    """Since when a row is so; always, when left out."""
+
+    @model_validator(mode="after")
+    def _check_platforms(self) -> Self:
+        for platform in self.logins:
+            check_platform(platform)
+        return self
 
 
 class Identities(Section):
@@ -328,6 +343,15 @@ class Mapping(_Part):
     def path(self) -> Path:
         """The file it was read from."""
         return self._path
+
+    @property
+    def private_columns(self) -> set[str]:
+        """The columns that say who somebody is, in any section: none of their values may be kept or shown."""
+        found = {events.account for events in self.events}
+        found |= {column for table in self.identities for column in (table.account, table.person)}
+        for accounts in self.accounts:
+            found |= {accounts.id, *accounts.logins.values(), *filter(None, (accounts.mail, accounts.phone))}
+        return found
 
     def error(self, location: Location, message: str) -> MappingError:
         """An error about what is at a location, with file and line."""

@@ -5,13 +5,14 @@ uses are kept, and none that holds an account or a person.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from graph.keys import AccountKey
 from ingest.errors import IngestError
 from ingest.mapping import Accounts, Identities, Mapping, Section, used_columns
 from ingest.parse import Rejected
@@ -89,11 +90,23 @@ class Quarantine:
         return self._file
 
 
+def forget(var: Path, accounts: Collection[AccountKey]) -> int:
+    """Remove what quarantine holds of accounts; returns how many rows there were."""
+    removed = 0
+    for file in sorted((var / "quarantine").glob("*.jsonl")):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if not any(account.digest in line for account in accounts)]
+        if len(kept) < len(lines):
+            draft = file.with_suffix(".draft")
+            draft.write_text("".join(kept), encoding="utf-8")
+            draft.replace(file)
+            removed += len(lines) - len(kept)
+    return removed
+
+
 def _shown(mapping: Mapping, section: Section) -> list[str]:
     """The columns that may be kept: used by the mapping, and of nobody's identity."""
-    hidden = {events.account for events in mapping.events} | {accounts.id for accounts in mapping.accounts}
-    hidden |= {column for table in mapping.identities for column in (table.account, table.person)}
     if isinstance(section, (Accounts, Identities)):
         return []
     used = [] if mapping.platform.column is None else [mapping.platform.column]
-    return [name for name in dict.fromkeys(used + used_columns(section)) if name not in hidden]
+    return [name for name in dict.fromkeys(used + used_columns(section)) if name not in mapping.private_columns]
