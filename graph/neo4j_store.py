@@ -146,7 +146,9 @@ _EVIDENCE: Final = """
     startNode(e).key, coalesce(endNode(e).key, endNode(e).pseudonym), e.source, e.at.epochMillis, e.at.microsecond,
     e.left_out
 """
-_READ_EVIDENCE: Final = f"MATCH (:Account)-[e:EVIDENCE]->() WHERE e.revoked IS NULL RETURN {_EVIDENCE}"
+_READ_EVIDENCE: Final = f"""
+    MATCH (:Account)-[e:EVIDENCE]->() WHERE coalesce(e.revoked, false) = $revoked RETURN {_EVIDENCE}
+"""
 _EVIDENCE_OF_ACCOUNTS: Final = f"""
     UNWIND $keys AS key MATCH (:Account {{key: key}})-[e:EVIDENCE]-() WITH DISTINCT e
     RETURN {_EVIDENCE}, e.revoked IS NOT NULL
@@ -337,8 +339,8 @@ class Neo4jStore:
             known = session.execute_read(lambda tx: _Facts(tx).evidence_of(accounts))
         return sorted(known, key=lambda one: one.evidence.id)
 
-    def read_evidence(self) -> Iterator[pa.RecordBatch]:
-        return self._stream(_READ_EVIDENCE, EVIDENCE_SCHEMA, {}, _evidence_columns)
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_EVIDENCE, EVIDENCE_SCHEMA, {"revoked": revoked}, _evidence_columns)
 
     def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
         return sorted(map(_link, self._query(_STATED_LINKS, accounts=list(accounts))), key=lambda link: link.account)

@@ -332,8 +332,9 @@ class SqliteStore:
         with self._read() as connection:
             return sorted(_Facts(connection).evidence_of(accounts), key=lambda known: known.evidence.id)
 
-    def read_evidence(self) -> Iterator[pa.RecordBatch]:
-        return self._stream(_READ_EVIDENCE, (), EVIDENCE_SCHEMA)
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        query = f"SELECT {_EVIDENCE} {_JOINED} WHERE e.revoked = ?"
+        return self._stream(query, (revoked,), EVIDENCE_SCHEMA)
 
     def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
         with self._read() as connection:
@@ -489,7 +490,7 @@ class SqliteStore:
                 counts += write(connection, batch)
         return counts
 
-    def _stream(self, query: str, values: tuple[str, ...], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, query: str, values: tuple[str | bool, ...], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with self._read() as connection, closing(connection.cursor()) as cursor:
             cursor.execute(query, values)
             while rows := cursor.fetchmany(BATCH):

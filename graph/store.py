@@ -115,8 +115,8 @@ class Store(Protocol):
     def evidence_of(self, accounts: Collection[AccountKey]) -> Sequence[Known]:
         """What is said about who these accounts are, by id, and was not taken back."""
 
-    def read_evidence(self) -> Iterator[pa.RecordBatch]:
-        """Stream the evidence that was not taken back in EVIDENCE_SCHEMA; in no order."""
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        """Stream the evidence that counts, or that was taken back, in EVIDENCE_SCHEMA; in no order."""
 
     def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
         """The links as they were stated of these accounts, before evidence joined them; by account."""
