@@ -35,8 +35,8 @@ from ingest.mapping import read_mapping
 SETS: Final = ("food-kitchen", "beauty-sports-toys")
 SHARE: Final = 0.1
 SEED: Final = 2026
-KINDS: Final = (("table",), ("mail",), ("mail", "phone"), ("mail", "phone", "login"), ("table", "mail"))
-ERRORS: Final = ("none", "missing", "wrong")
+KINDS: Final = (("table",), ("mail",), ("mail", "phone"), ("mail", "phone", "login"))
+ERRORS: Final = ("missing", "wrong")
 PSEUDONYMS: Final = Pseudonyms(b"benchmarks: no secret")
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     for name in [given.only] if given.only else SETS:
         file = given.data / name / "identities.csv.gz"
         if not file.is_file():
-            sys.exit(f"{file} is not there: {(__doc__ or '').splitlines()[4]}")
+            sys.exit(f"{file} is not there: ingest/mappings/README.md says how to get it")
         with gzip.open(file, "rt", newline="") as stream:
             truth = [Row(each["person"], each["platform"], each["account"]) for each in csv.DictReader(stream)]
         for kinds in KINDS:
@@ -97,7 +97,7 @@ def exported(
 
     def said(person: str) -> str | None:
         """Whom a row names: mostly the person, else nobody or another."""
-        if error == "none" or draw.random() >= SHARE:
+        if draw.random() >= SHARE:
             return person
         return None if error == "missing" else draw.choice(everybody)
 

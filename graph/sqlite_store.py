@@ -139,6 +139,10 @@ INSERT_RELATION: Final = """
     ON CONFLICT (type, source, target) DO UPDATE SET properties = excluded.properties
     WHERE excluded.properties IS NOT properties
 """
+INSERT_EVIDENCE: Final = """
+    INSERT OR REPLACE INTO evidence (id, digest, account, other, identity, source, at, revoked)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 INSERT_LINK: Final = "INSERT OR REPLACE INTO links (account, user, evidence, at) VALUES (?, ?, ?, ?)"
 
 _APPLICATION_ID: Final = 0x69737468  # "isth", in the file's header: another program's database is not ours to fill
@@ -788,27 +792,19 @@ def _write_evidence(connection: _Connection, batch: list[Evidence], restore: boo
     before = _Facts(connection).holders({one.other for one in by_id.values()})
     changed: list[Evidence] = []
     new: list[Evidence] = []
+    rows = []
     for digest, one in by_id.items():
         rowid, old, revoked = known.get(digest, (None, one, False))
         said = min(one, old, key=first_said)
-        if rowid is None or (revoked and restore):
+        restored = revoked and restore
+        if rowid is None or restored:
             new.append(one)
-        if rowid is None or said != old or (revoked and restore):
+        if rowid is None or restored or said != old:
             changed.append(said)
-            connection.execute(
-                "INSERT OR REPLACE INTO evidence (id, digest, account, other, identity, source, at, revoked) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    rowid,
-                    digest,
-                    ids[said.account],
-                    ids[said.other] if said.is_statement else None,
-                    None if said.is_statement else str(said.other),
-                    said.source,
-                    _micros(said.at),
-                    bool(revoked and not restore),
-                ),
-            )
+            ends = (ids[said.other], None) if said.is_statement else (None, str(said.other))
+            still_revoked = revoked and not restore
+            rows.append((rowid, digest, ids[said.account], *ends, said.source, _micros(said.at), still_revoked))
+    connection.executemany(INSERT_EVIDENCE, rows)
     if changed:
         left = _recompute(connection, {end for one in changed for end in (one.account, one.other)}, (), before)
         connection.executemany(_DELETE_EMPTY_USER, [(str(user),) for user in left])
