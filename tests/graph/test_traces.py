@@ -6,6 +6,7 @@ import lzma
 import sqlite3
 import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from graph.traces import CHUNK, search_files
 
 DIGEST = "0123456789abcdef0123456789abcdef"
 LINE = f"account:shop:{DIGEST}\n".encode()
+MANY = [sha256(bytes([n, m])).hexdigest()[:32] for n in range(50) for m in range(50)]
 PADDED = b"x" * 5000 + LINE + b"y" * 5000
 
 
@@ -34,13 +36,17 @@ def zstd(path: Path) -> None:
 
 
 def database(path: Path) -> None:
-    """A value long enough for SQLite to keep it in pieces, its digest across two of them."""
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA page_size = 512")
-        connection.execute("CREATE TABLE t (name TEXT)")
-        values = [("z" * n + DIGEST + "z" * 600,) for n in range(440, 520, 8)]
-        connection.executemany("INSERT INTO t VALUES (?)", values)
-    connection.close()
+    """A value that SQLite keeps in two pieces, parted within the digest: no byte of the file beside another tells."""
+    for before in range(0, 520, 8):
+        path.unlink(missing_ok=True)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA page_size = 512")
+            connection.execute("CREATE TABLE t (name TEXT)")
+            connection.execute("INSERT INTO t VALUES (?)", ["z" * before + DIGEST + "z" * 600])
+        connection.close()
+        if DIGEST.encode() not in path.read_bytes():
+            return
+    raise AssertionError("no such place was found")
 
 
 def freed(path: Path) -> None:
@@ -65,7 +71,7 @@ def freed(path: Path) -> None:
         lambda path: parquet(path, pa.array(["a", LINE.decode(), "b"])),
         lambda path: parquet(path, pa.array([["a"], ["b", DIGEST]])),
         lambda path: parquet(path, pa.array([{"key": DIGEST}, {"key": "x"}])),
-        lambda path: parquet(path, pa.array(["a", DIGEST, DIGEST]).dictionary_encode()),
+        lambda path: parquet(path, pa.array([*MANY, DIGEST]).dictionary_encode()),
         database,
         freed,
     ],
