@@ -36,7 +36,7 @@ def zstd(path: Path) -> None:
 
 
 def database(path: Path) -> None:
-    """A value in pieces, the last of 508 bytes: parted within the digest, so that no run of bytes in the file has it."""
+    """A value in pieces, the last of 508 bytes: parted within the digest, so that the raw file has it nowhere."""
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE t (name TEXT)")
