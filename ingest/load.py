@@ -15,9 +15,10 @@ from typing import Final, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey, lone_user
-from graph.records import Entity, Event, Item, Platform, Relation
+from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
+from graph.records import LONE, Entity, Event, Item, Platform, Relation
 from graph.store import Store, WriteCounts
+from graph.tombstones import Tombstones
 from ingest.errors import IngestError, redacted
 from ingest.identity import People
 from ingest.mapping import (
@@ -35,6 +36,7 @@ from ingest.mapping import (
 )
 from ingest.parse import (
     Keyring,
+    ParsedAccount,
     ParsedItem,
     ParsedTriple,
     Rejected,
@@ -93,6 +95,7 @@ def ingest(
     catalogued = any(isinstance(part.section, Items) for part in parts)
     started = time.perf_counter()
     store.ensure_schema()
+    store.bury(Tombstones(var))
     with _Progress(parts, console) as progress, _no_cycle_collection():
         partial = limit is not None and not catalogued
         run = Run(store, Keyring(pseudonyms), var, progress, partial=partial)
@@ -115,6 +118,8 @@ def origins(parts: Sequence[Part], data: str) -> list[tuple[Part, Origin]]:
     return named
 
 
+_ANOTHERS: Final = Rejected("account", "", "belongs to another person by an earlier row", Rule.CONTRADICTS_PERSON)
+_ERASED: Final = Rejected("account", "", "is of somebody who was erased: it is not taken again", Rule.ERASED)
 _UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier one names"
 _OTHERWISE: Final = "is not what an earlier row says"
 
@@ -226,6 +231,9 @@ class Run:
                 bad.extend(reading.bad_row(*places[at], reason) for at, reason in written.refused)
             for name, at in optional:
                 missing[name] += sum(not values[at].strip() for _, values in places)
+            if erased := self._people.erased(row.account for row in bad if row.account is not None):
+                # Of somebody who was erased nothing is kept, not even a pseudonym beside another fault.
+                bad[:] = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
             rejected += len(bad)
             bad.sort(key=lambda row: row.line)
             self._count(origin, bad)
@@ -272,18 +280,24 @@ class Run:
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
         if self._retrying:  # the rows that spoke of these accounts before are not read again, but the store heard them
-            for account, _ in pairs:
-                if (user := self._store.user_of(account)) not in {None, lone_user(account)}:
-                    self._people.state(account, user)
-        stated = [self._people.state(account, user) for account, user in pairs]
+            for link in self._store.stated_of([account for account, _ in pairs]):
+                if link.evidence != LONE:
+                    self._people.state(link.account, link.user)
+        erased = self._people.erase_again(pairs)
+        stated = ["erased" if pair[0] in erased else self._people.state(*pair) for pair in pairs]
         new = [pair for pair, state in zip(pairs, stated, strict=True) if state == "new"]
-        reason = Rejected("account", "", "belongs to another person by an earlier row", Rule.CONTRADICTS_PERSON)
         counts = self._people.write_stated(new) + WriteCounts(existing=stated.count("same"))
-        return _Written(counts, [(at, reason) for at, state in enumerate(stated) if state == "conflict"])
+        reasons = {"conflict": _ANOTHERS, "erased": _ERASED}
+        return _Written(counts, [(at, reasons[state]) for at, state in enumerate(stated) if state in reasons])
 
-    def _write_accounts(self, accounts: list[AccountKey]) -> "_Written":
-        written = self._people.write_seen(accounts)
-        return _Written(WriteCounts(written.created, len(accounts) - written.created))
+    def _write_accounts(self, rows: list[ParsedAccount]) -> "_Written":
+        ends = [(row.account, *(one.other for one in row.evidence)) for row in rows]
+        erased = self._people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
+        refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
+        taken = [row for row, among in zip(rows, ends, strict=True) if erased.isdisjoint(among)]
+        created = self._people.write_evidence([row.evidence for row in taken if row.evidence])
+        created += self._people.write_seen(row.account for row in taken if not row.evidence).created
+        return _Written(WriteCounts(created, len(taken) - created), refused)
 
     def _write_items(self, parsed: list[ParsedItem]) -> "_Written":
         refused = self._contradicting_items(parsed)
@@ -331,31 +345,35 @@ class Run:
 
         def write(events: list[Event]) -> _Written:
             absent = self._absent([event.item for event in events])
-            unknown = [at for at, event in enumerate(events) if event.item in absent] if absent else []
-            refused = [(at, Rejected("item", events[at].item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)) for at in unknown]
-            known = [event for event in events if event.item not in absent] if refused else events
-            self._people.write_seen(event.account for event in known)
-            counts = self._store.upsert_edges(known)
+            erased = self._people.erased(event.account for event in events)
+            refused, kept = [], list(enumerate(events))
+            if absent or erased:
+                for at, event in enumerate(events):
+                    if event.account in erased:
+                        refused.append((at, _ERASED))
+                    elif event.item in absent:
+                        refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
+                kept = [(at, each) for at, each in kept if each.item not in absent and each.account not in erased]
+            self._people.write_seen(event.account for _, event in kept)
+            counts = self._store.upsert_edges(event for _, event in kept)
             if may_contradict and counts.existing:
-                contradicting = self._contradicting_events(events, absent)
+                contradicting = self._contradicting_events(kept)
                 counts = WriteCounts(counts.created, counts.existing - len(contradicting))
                 refused += contradicting
             return _Written(counts, refused)
 
         return write
 
-    def _contradicting_events(self, events: list[Event], absent: set[ItemKey]) -> "list[tuple[int, Rejected]]":
+    def _contradicting_events(self, events: list[tuple[int, Event]]) -> "list[tuple[int, Rejected]]":
         """Events whose id the store has with another account, item, time, order or value."""
         ids: dict[str, list[str]] = {}
-        for event in events:
+        for _, event in events:
             ids.setdefault(event.type, []).append(event.event_id)
         stored = {
             (type, event.event_id): event for type, those in ids.items() for event in self._store.events(type, those)
         }
         refused = []
-        for at, event in enumerate(events):
-            if event.item in absent:
-                continue
+        for at, event in events:
             first = stored[event.type, event.event_id]
             for field in ("account", "item", "at", "sequence", "value"):
                 before, now = getattr(first, field), getattr(event, field)
@@ -388,9 +406,12 @@ class Run:
         return hold
 
     def _write_follows(self, follows: list[Relation]) -> "_Written":
-        ends = (end for each in follows for end in (each.source, each.target))
-        self._people.write_seen(end for end in ends if isinstance(end, AccountKey))
-        return _Written(self._store.upsert_edges(follows))
+        ends = [[end for end in (each.source, each.target) if isinstance(end, AccountKey)] for each in follows]
+        erased = self._people.erased(end for among in ends for end in among)
+        refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
+        known = [each for each, among in zip(follows, ends, strict=True) if erased.isdisjoint(among)]
+        self._people.write_seen(end for among in ends for end in among if erased.isdisjoint(among))
+        return _Written(self._store.upsert_edges(known), refused)
 
     def _write_entities(self, entities: list[Entity]) -> "_Written":
         counts = self._store.upsert_nodes(entities)

@@ -9,6 +9,7 @@
       type: PURCHASED                                # or {column: kind, values: {buy: PURCHASED, look: VIEWED}}
       at: {column: timestamp, format: seconds}       # milliseconds, iso (a column's name alone), '%d.%m.%Y %H:%M'
     identities: {file: identities.csv.gz, person: person, platform: platform, account: account}
+    accounts: {file: food/customers.csv, id: account, mail: email, phone: mobile, logins: {kitchen: kitchen_id}}
 
 Further tables, where a platform has them:
 
@@ -257,9 +258,23 @@ class Items(Section):
 
 
 class Accounts(Section):
-    """Accounts, for those that may have no event yet."""
+    """Accounts, for those that may have no event yet, and what says whose they are."""
 
     id: Column
+    mail: MaybeColumn = None
+    """Mail addresses, or hashes of them in hexadecimal (SHA-256 of the address in lower case meets the address)."""
+    phone: MaybeColumn = None
+    """Telephone numbers with their country's code, or hashes of them."""
+    logins: Columns = {}
+    """Platform → column of the account there that was used to log in here."""
+    at: Instant | None = None
+    """Since when a row is so; always, when left out."""
+
+    @model_validator(mode="after")
+    def _check_platforms(self) -> Self:
+        for platform in self.logins:
+            check_platform(platform)
+        return self
 
 
 class Identities(Section):
@@ -509,11 +524,14 @@ class Mapping(_Part):
         return self._path
 
     @property
-    def private_columns(self) -> frozenset[str]:
-        """The columns that hold ids of accounts or persons, in whichever of its files."""
-        named = {events.account for events in self.events} | {accounts.id for accounts in self.accounts}
-        named |= {column for table in self.follows for column in (table.account, table.follows)}
-        return frozenset(named | {column for table in self.identities for column in (table.account, table.person)})
+    def private_columns(self) -> set[str]:
+        """The columns that say who somebody is, in any section: none of their values may be kept or shown."""
+        found = {events.account for events in self.events}
+        found |= {column for table in self.identities for column in (table.account, table.person)}
+        found |= {column for table in self.follows for column in (table.account, table.follows)}
+        for accounts in self.accounts:
+            found |= {accounts.id, *accounts.logins.values(), *filter(None, (accounts.mail, accounts.phone))}
+        return found
 
     def error(self, location: Location, message: str) -> MappingError:
         """An error about what is at a location, with file and line."""

@@ -12,8 +12,18 @@ from typing import Final, NoReturn, TypeVar
 from zoneinfo import ZoneInfo
 
 from graph.errors import KeyFormatError
-from graph.keys import MAX_KEY_LENGTH, AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, check_platform
-from graph.records import Attributes, Entity, Event, Item, Relation, event_digest
+from graph.keys import (
+    MAX_KEY_LENGTH,
+    AccountKey,
+    EntityKey,
+    IdentityKey,
+    ItemKey,
+    Pseudonyms,
+    UserKey,
+    check_platform,
+)
+from graph.records import Attributes, Entity, Event, Evidence, Item, Relation, event_digest
+from ingest.identity import normal_identity
 from ingest.mapping import (
     Accounts,
     Entities,
@@ -67,6 +77,14 @@ class ParsedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ParsedAccount:
+    """An account with what its row says about whose it is."""
+
+    account: AccountKey
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedTriple:
     """What a table or a knowledge base says of an item of the platform."""
 
@@ -103,6 +121,10 @@ class Keyring:
     def user(self, raw: str) -> UserKey:
         """The pseudonymous key of a person; raises KeyFormatError for an empty id."""
         return self._pseudonyms.user(_identity(raw))
+
+    def identity(self, kind: str, normal: str) -> IdentityKey:
+        """The pseudonymous key of a mail address or telephone number in its one spelling."""
+        return self._pseudonyms.identity(kind, normal)
 
     def item(self, platform: str, raw: str) -> ItemKey:
         """The key of an item; raises KeyFormatError."""
@@ -172,14 +194,37 @@ def item_parser(
 
 def account_parser(
     section: Accounts, mapping: Mapping, columns: Sequence[str], keyring: Keyring
-) -> Callable[[Values], AccountKey | Rejected]:
+) -> Callable[[Values], ParsedAccount | Rejected]:
     """Compile the parser of a list of accounts."""
     platform_of = _platform(mapping.platform, columns)
     id_at = columns.index(section.id)
+    since = _instant(section.at, columns) if section.at else None
+    since_at = columns.index(section.at.column) if section.at else 0
+    named = {"mail": section.mail, "phone": section.phone}
+    shared = [(kind, columns.index(column)) for kind, column in named.items() if column is not None]
+    logins = [(platform, columns.index(column)) for platform, column in section.logins.items()]
+    source = mapping.path.name
 
-    def parse(values: Values) -> AccountKey | Rejected:
+    def parse(values: Values) -> ParsedAccount | Rejected:
         try:
-            return _account_key(keyring, platform_of(values), values[id_at], "id")
+            account = _account_key(keyring, platform_of(values), values[id_at], "id")
+            at = since(values) if since is not None and values[since_at].strip() else None
+            found: list[Evidence] = []
+            for kind, place in shared:
+                if raw := values[place].strip():
+                    normal = normal_identity(kind, raw)
+                    if normal is None:
+                        _reject(
+                            kind, "", f"is neither {_MEANT[kind]} nor a hash of one in hexadecimal", Rule.NO_IDENTITY
+                        )
+                    found.append(Evidence(account, keyring.identity(kind, normal), source, at))
+            for platform, place in logins:
+                if values[place].strip():
+                    other = _account_key(keyring, platform, values[place], "logins")
+                    if other == account:
+                        _reject("logins", "", "is the account itself", Rule.ITSELF)
+                    found.append(Evidence(account, other, source, at))
+            return ParsedAccount(account, tuple(found))
         except _Reject as reject:
             return reject.reason
 
@@ -372,6 +417,8 @@ def _between_items(type: str, item: ItemKey, other: ItemKey, field: str) -> Pars
         _reject(field, other.id, f"is the item itself, which cannot be {type} of itself", Rule.ITSELF)
     return ParsedTriple(Relation(type, item, other), None)
 
+
+_MEANT: Final = {"mail": "a mail address", "phone": "a telephone number with 6 to 15 digits"}
 
 Key = TypeVar("Key")
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from graph.keys import Pseudonyms
 from graph.store import Store
+from graph.tombstones import Tombstones
 from ingest.errors import IngestError, SourceError
 from ingest.load import Run, origins
 from ingest.mapping import ItemLinks, read_mapping
@@ -55,6 +56,7 @@ def retry(store: Store, pseudonyms: Pseudonyms, var: Path, *, console: Console |
     """
     started = time.perf_counter()
     store.ensure_schema()
+    store.bury(Tombstones(var))
     run, left = Run(store, Keyring(pseudonyms), var, retrying=True), []
     with (console or Console(quiet=True)).status("quarantine") as status:
         for (mapping, data), rows in _by_mapping(waiting(var)):

@@ -93,6 +93,16 @@ class Rule(StrEnum):
         "nothing follows, requires or goes with itself",
         "see whether the mapping names two different columns; else leave it out on purpose: such rows do no harm",
     )
+    NO_IDENTITY = (
+        "no-identity",
+        "a mail address or telephone number is one, or a hash of one in hexadecimal",
+        "see whether the mapping names the right column; what stands for none is named under missing: in the mapping",
+    )
+    ERASED = (
+        "erased",
+        "nobody comes back who was erased",
+        "nothing: the person asked to be forgotten; remove them from the export at its source",
+    )
     CONTRADICTS_PERSON = (
         "contradicts-person",
         "an account belongs to one person",

@@ -1,6 +1,7 @@
 """Ingest: files into the store, nothing twice, nothing lost, nothing raw."""
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -133,6 +134,73 @@ def test_evidence_that_comes_later_joins_an_account_that_was_alone(store: Store,
     assert store.user_of(ann) == PSEUDONYMS.user("raw-p")
     run(store, data, mapping(data, alone))
     assert store.user_of(ann) == PSEUDONYMS.user("raw-p")
+
+
+PEOPLE = """\
+platform: {platform}
+accounts: {{file: {platform}.csv, id: id, mail: mail, phone: phone, logins: {{shop: shop}}, at: since}}
+"""
+
+
+def people(tmp_path: Path, **files: str) -> list[Mapping]:
+    """The mappings of platforms that say no more than whose their accounts are."""
+    mappings = []
+    for platform, rows in files.items():
+        (tmp_path / f"{platform}.csv").write_text(f"id,mail,phone,shop,since\n{rows}")
+        (tmp_path / f"{platform}.yaml").write_text(PEOPLE.format(platform=platform))
+        mappings.append(read_mapping(tmp_path / f"{platform}.yaml"))
+    return mappings
+
+
+def test_mail_phone_and_logins_join_accounts_however_they_are_spelled(store: Store, tmp_path: Path) -> None:
+    hashed = hashlib.sha256(b"ann@example.org").hexdigest()
+    mappings = people(
+        tmp_path,
+        shop="1,Ann@Example.org ,,,\n2,,0049 (151) 123-4567,,2024-05-01\n3,,,,\n",
+        video=f"a,{hashed.upper()},,,\nb,,+491511234567,,2024-06-01\nc,,,3,\nd,,,,\n",
+    )
+    report = ingest(mappings, store, PSEUDONYMS, tmp_path / "var", data=tmp_path)
+    assert (report.total.accepted, report.total.rejected) == (7, 0)
+    found = {link["account"]: link for batch in store.read_links() for link in batch.to_pylist()}
+    pairs = {("1", "a"), ("2", "b"), ("3", "c")}
+    for one, other in pairs:
+        assert store.user_of(PSEUDONYMS.account("shop", one)) == store.user_of(PSEUDONYMS.account("video", other))
+    assert len({link["user"] for link in found.values()}) == 4
+    assert found[PSEUDONYMS.account("video", "c")]["evidence"] == "login"
+    assert {f"{link['at']:%m-%d}" for link in found.values() if link["evidence"] == "phone" and link["at"]} == {"06-01"}
+    again = ingest(mappings, store, PSEUDONYMS, tmp_path / "var", data=tmp_path)
+    assert (again.total.accepted, again.total.duplicates) == (0, 7)
+
+
+def test_what_is_no_mail_address_is_a_bad_row_that_does_not_show_it(tmp_path: Path) -> None:
+    rows = "1,nobody,,,\n2,,call me,,\n3,,,3,\n4,n@x.org,,,when\n5,n@x.org,,,\n"
+    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
+        report = ingest(people(tmp_path, shop=rows), store, PSEUDONYMS, tmp_path / "var", data=tmp_path)
+    assert (report.total.accepted, report.total.rejected) == (1, 4)
+    assert {f"{broken.field} {broken.detail}": broken.rows for broken in report.broken} == {
+        "mail is neither a mail address nor a hash of one in hexadecimal": 1,
+        "phone is neither a telephone number with 6 to 15 digits nor a hash of one in hexadecimal": 1,
+        "logins is the account itself": 1,
+        "at is not ISO 8601, such as 2024-05-01T12:00:00Z": 1,
+    }
+    assert "nobody" not in str(quarantined(tmp_path / "var").to_pylist())
+    assert "call me" not in report.quarantine.read_text()
+
+
+def test_who_was_erased_is_refused_wherever_a_row_names_them(store: Store, data: Path, tmp_path: Path) -> None:
+    mappings = [mapping(data), mapping(data, VIDEO), *people(data, site="x,,,raw-bob,\ny,,,,\n")]
+    ingest(mappings, store, PSEUDONYMS, tmp_path / "var", data=data)
+    store.erase(PSEUDONYMS.user("raw-p"))
+    store.erase(store.user_of(PSEUDONYMS.account("site", "x")) or PSEUDONYMS.user("?"))
+    before = checksum(store)
+    (data / "identities.csv").write_text(FILES["identities.csv"] + "raw-p,video,never-seen\nraw-q,video,raw-q\n")
+    report = ingest(mappings, store, PSEUDONYMS, tmp_path / "var", data=data)
+    # Ann's two rows and the new one of hers, four events, and the account that logged in as Bob.
+    assert report.total.rejected == 8, str(report)
+    assert store.user_of(PSEUDONYMS.account("video", "raw-q")) == PSEUDONYMS.user("raw-q")
+    assert store.erased([PSEUDONYMS.account("video", "never-seen")]) != set()
+    after = checksum(store)
+    assert {label for label in before if before[label] != after[label]} == {"Account", "User", "OF"}
 
 
 def test_bad_rows_are_set_aside_with_line_and_reason_and_without_identities(store: Store, data: Path) -> None:

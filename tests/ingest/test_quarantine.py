@@ -250,7 +250,7 @@ def test_a_part_that_is_damaged_is_named_with_what_to_do(store: Store, data: Pat
 
 
 def test_every_rule_says_what_it_asks_and_what_to_do_and_keeps_a_name_of_its_own() -> None:
-    assert len({str(rule) for rule in Rule}) == len(Rule) == 19
+    assert len({str(rule) for rule in Rule}) == len(Rule) == 21
     for rule in Rule:
         assert rule == str(rule).lower().replace(" ", "-")
         assert len(rule.asks) > 20

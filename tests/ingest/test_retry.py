@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 
-from graph.keys import ItemKey, Pseudonyms, lone_user
+from graph.keys import ItemKey, Pseudonyms
 from graph.store import Store, checksum, open_store
 from ingest.load import ingest
 from ingest.mapping import read_mapping
-from ingest.quarantine import quarantined
+from ingest.quarantine import forget, quarantined
 from ingest.report import IngestReport
 from ingest.retry import RetryReport, retry
 
@@ -205,12 +206,20 @@ def test_triples_know_the_links_that_were_fine(store: Store, data: Path) -> None
     assert [place[:2] for place in listed(data)] == [("links.csv", 3), ("links.csv", 4), ("triples.csv", 3)]
 
 
-def test_an_account_that_nobody_claimed_after_all_is_given_to_whom_the_row_says(store: Store, data: Path) -> None:
+def test_of_somebody_who_was_erased_nothing_comes_back_and_no_row_keeps_the_pseudonym(store: Store, data: Path) -> None:
     read(store, data)
     ann = PSEUDONYMS.account("shop", "ann")
     store.erase(PSEUDONYMS.user("p1"))
-    again(store, data)
-    assert store.user_of(ann) == PSEUDONYMS.user("p2") != lone_user(ann)
+    assert forget(data / "var", {ann}) == 2
+    for _ in range(2):
+        read(store, data)
+        again(store, data)
+        assert store.user_of(ann) is None
+        rows = quarantined(data / "var").select(["line", "rule", "account", "value"]).to_pylist()
+        erased = [row for row in rows if row["rule"] == "erased"]
+        assert [(row["line"], row["account"], row["value"]) for row in erased] == [(2, None, ""), (3, None, "")] * 2
+    kept = [path for path in (data / "var" / "quarantine").rglob("*") if path.is_file()]
+    assert ann.digest not in str([pq.read_table(path).to_pylist() for path in kept])
 
 
 def test_an_empty_quarantine_says_so(store: Store, data: Path) -> None:
