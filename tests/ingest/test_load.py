@@ -184,7 +184,7 @@ def test_what_is_no_mail_address_is_a_bad_row_that_does_not_show_it(tmp_path: Pa
         "at is not ISO 8601, such as 2024-05-01T12:00:00Z": 1,
     }
     assert "nobody" not in str(quarantined(tmp_path / "var").to_pylist())
-    assert "call me" not in report.quarantine.read_text()
+    assert "call me" not in str(quarantined(tmp_path / "var").to_pylist())
 
 
 def test_who_was_erased_is_refused_wherever_a_row_names_them(store: Store, data: Path, tmp_path: Path) -> None:
