@@ -963,7 +963,7 @@ def _node_row(node: Node) -> dict[str, Any]:
         }
     if isinstance(node, Entity):
         named = {} if node.name == node.key.name else {"name": node.name}
-        said = {**named, **_encoded(node.attributes, ENTITY_PROPERTIES)}
+        said: dict[str, Any] = {**named, **_encoded(node.attributes, ENTITY_PROPERTIES)}
         return {"key": key, "mentioned": node.key.name, "properties": said}
     return {"key": key, "properties": {"platform": node.key.platform} if isinstance(node.key, AccountKey) else {}}
 
