@@ -56,13 +56,9 @@ def retry(store: Store, pseudonyms: Pseudonyms, var: Path, *, console: Console |
     """
     started = time.perf_counter()
     store.ensure_schema()
-<<<<<<< HEAD
     store.bury(Tombstones(var))
-    run, left = Run(store, Keyring(pseudonyms), var, retrying=True), []
-=======
     run = Run(store, Keyring(pseudonyms), var, retrying=True)
     left: list[Left] = []
->>>>>>> on-sources
     with (console or Console(quiet=True)).status("quarantine") as status:
         for (mapping, data), rows in _by_mapping(waiting(var)):
             planned, there = _planned(mapping, data, rows, left)
