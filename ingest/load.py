@@ -78,7 +78,8 @@ def ingest(
         run = _Run(store, Keyring(pseudonyms), quarantine, progress, data)
         for part in parts:
             run.load(part)
-        return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
+        reasons, left_out = run.reasons.most_common(), run.people.left_out()
+        return IngestReport(run.files, time.perf_counter() - started, quarantine.path, reasons, left_out)
 
 
 _ANOTHERS: Final = Rejected("account", "", "belongs to another person by an earlier row")
@@ -100,7 +101,7 @@ class _Run:
         self._quarantine = quarantine
         self._progress = progress
         self._data = data
-        self._people = People(store)
+        self.people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
         self._entities: set[str] = set()
@@ -184,10 +185,10 @@ class _Run:
         self.files.append(FileReport(file, name, read, accepted, duplicates, rejected, seconds))
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
-        erased = self._people.erase_again(pairs)
-        stated = ["erased" if pair[0] in erased else self._people.state(*pair) for pair in pairs]
+        erased = self.people.erase_again(pairs)
+        stated = ["erased" if pair[0] in erased else self.people.state(*pair) for pair in pairs]
         new = [pair for pair, state in zip(pairs, stated, strict=True) if state == "new"]
-        counts = self._people.write_stated(new) + WriteCounts(existing=stated.count("same"))
+        counts = self.people.write_stated(new) + WriteCounts(existing=stated.count("same"))
         reasons = {
             "conflict": Rejected("account", "", "belongs to another person by an earlier row"),
             "erased": _ERASED,
@@ -196,11 +197,11 @@ class _Run:
 
     def _write_accounts(self, rows: list[ParsedAccount]) -> "_Written":
         ends = [(row.account, *(one.other for one in row.evidence)) for row in rows]
-        erased = self._people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
+        erased = self.people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
         refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
         taken = [row for row, among in zip(rows, ends, strict=True) if erased.isdisjoint(among)]
-        created = self._people.write_evidence([row.evidence for row in taken if row.evidence])
-        created += self._people.write_seen(row.account for row in taken if not row.evidence).created
+        created = self.people.write_evidence([row.evidence for row in taken if row.evidence])
+        created += self.people.write_seen(row.account for row in taken if not row.evidence).created
         return _Written(WriteCounts(created, len(taken) - created), refused)
 
     def _write_items(self, parsed: list[ParsedItem]) -> "_Written":
@@ -218,7 +219,7 @@ class _Run:
 
     def _write_events(self, events: list[Event]) -> "_Written":
         absent = self._absent([event.item for event in events])
-        erased = self._people.erased(event.account for event in events)
+        erased = self.people.erased(event.account for event in events)
         refused = []
         if absent or erased:
             for at, event in enumerate(events):
@@ -227,7 +228,7 @@ class _Run:
                 elif event.item in absent:
                     refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM)))
             events = [event for event in events if event.item not in absent and event.account not in erased]
-        self._people.write_seen(event.account for event in events)
+        self.people.write_seen(event.account for event in events)
         return _Written(self._store.upsert_edges(events), refused)
 
     def _holder(self, links: dict[str, ItemKey]) -> "Callable[[list[tuple[str, ItemKey]]], _Written]":

@@ -33,6 +33,8 @@ class IngestReport:
     """Where the rejected rows are, with their reasons; None when there is none."""
     reasons: Sequence[tuple[str, int]] = ()
     """Why rows were rejected and how many for each reason, the most frequent first."""
+    left_out: Sequence[tuple[str, int]] = ()
+    """Why evidence of who is who is not believed, and how many pieces in the whole store, the most frequent first."""
 
     @property
     def total(self) -> FileReport:
@@ -56,4 +58,7 @@ class IngestReport:
         if self.quarantine is not None:
             lines.append(f"rejected rows, each with its line and reason, are in {self.quarantine}")
             lines += [f"{count:9,} x {reason}" for reason, count in self.reasons[:5]]
+        if self.left_out:
+            lines.append("left out of who is who (isthmus person shows an account's):")
+            lines += [f"{count:9,} x {reason}" for reason, count in self.left_out]
         return "\n".join(lines)
