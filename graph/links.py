@@ -209,7 +209,7 @@ def _join_by_strength(
 ) -> dict[str, str]:
     """Join groups that evidence connects, the strongest pairs first; returns what was left out and why, by id."""
     pairs: dict[tuple[str, str], list[tuple[Evidence, ...]]] = defaultdict(list)
-    between = [(one.account, str(one.other), (one,)) for one in statements]
+    between: list[tuple[str, str, tuple[Evidence, ...]]] = [(one.account, one.other, (one,)) for one in statements]
     between += [(one.account, other.account, (one, other)) for among in shared for one, other in combinations(among, 2)]
     for account, other, said in between:
         first, second = sorted((groups.find(account), groups.find(other)))
