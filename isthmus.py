@@ -89,6 +89,10 @@ class UnknownPersonError(IsthmusError, LookupError):
     """Nobody is known by what was given."""
 
 
+class ContradictionError(IsthmusError):
+    """What is known speaks against what was said."""
+
+
 class RotationError(IsthmusError):
     """The secret cannot be replaced now."""
 
@@ -685,8 +689,9 @@ def link(
 ) -> None:
     """Say that two accounts are one person.
 
-    It weighs as much as a login or an identity table, so it also joins
-    two accounts of one platform. isthmus unlink takes it back.
+    Two accounts of one platform are joined by this alone; accounts of
+    two platforms as by a login, unless what says more speaks against it.
+    isthmus unlink takes it back.
 
     Example: isthmus link shop:4711 video:anna --source ticket-17
     """
@@ -699,7 +704,15 @@ def link(
         for name, key in zip((account, other), pair, strict=True):
             if graph.user_of(key) is None:
                 raise _nobody(name, graph, settings)
-        new = graph.add_evidence([Evidence(*pair, source, datetime.now(UTC))], restore=True)
+        said = Evidence(*pair, source, datetime.now(UTC))
+        new = graph.add_evidence([said], restore=True)
+        left_out = next(known.left_out for known in graph.evidence_of(pair) if known.evidence.id == said.id)
+        if left_out:
+            graph.revoke(new)
+            raise ContradictionError(
+                f"{pair[0]} and {pair[1]} stay two persons: {left_out}; see isthmus person, and link those two "
+                "accounts with each other, or change the table"
+            )
         print(f"{'Linked' if new else 'Linked already'}: {graph.user_of(pair[0])} has {pair[0]} and {pair[1]}.")
 
 

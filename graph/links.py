@@ -1,11 +1,12 @@
 """Links: which person an account belongs to, from what tables state and from the evidence between accounts.
 
-A person is a connected component of accounts. What a table states and what a login proves joins without question. A
-shared identity (a mail address, a telephone number) joins by its strength, the strongest first: two accounts are one
-person the more surely, the more identities they share. All pairs of one strength are looked at together, and where
-they would make one person of two accounts of one platform, or of two persons of a table, all of them are left out:
-nothing says which of them is right, and a stranger's history shown to somebody is worse than one found a little later.
-So the outcome depends on what is said and not on the order in which it came.
+A person is a connected component of accounts. What a table states joins without question, and so does a link between
+two accounts of one platform, since it says just that. Logins and shared identities (a mail address, a telephone number)
+join by their strength, the strongest first: two accounts are one person the more surely, the more speaks for it. All
+pairs of one strength are looked at together, and where they would make one person of two accounts of one platform, or
+of two persons of a table, all of them are left out: nothing says which of them is right, and a stranger's history shown
+to somebody is worse than one found a little later. So the outcome depends on what is said and not on the order in which
+it came.
 """
 
 import heapq
@@ -139,15 +140,17 @@ def resolve(all_: Touched) -> Resolved:
         groups.add(link)
     holders: dict[str, list[Evidence]] = defaultdict(list)
     for one in evidence:
-        if one.is_statement:
+        if one.is_within_a_platform:
             groups.join([one.account, one.other])
-        else:
+        elif not one.is_statement:
             holders[one.other].append(one)
+    statements = [one for one in evidence if one.is_statement]
     shared = {identity: among for identity, among in holders.items() if identity not in all_.crowded}
-    blocked = _join_by_identities(groups, shared.values())
+    blocked = _join_by_strength(groups, shared.values(), statements)
 
-    believed = [one for one in evidence if one.is_statement]
-    left_out = {one.id: CROWDED for identity in holders.keys() & all_.crowded for one in holders[identity]}
+    believed = [one for one in statements if groups.find(one.account) == groups.find(one.other)]
+    left_out = {one.id: blocked[one.id] for one in statements if groups.find(one.account) != groups.find(one.other)}
+    left_out |= {one.id: CROWDED for identity in holders.keys() & all_.crowded for one in holders[identity]}
     for among in shared.values():
         people: dict[str, list[Evidence]] = defaultdict(list)
         for one in among:
@@ -201,15 +204,18 @@ class _Groups:
         return None if together == len(set().union(*(self.platforms[root] for root in roots))) else SAME_PLATFORM
 
 
-def _join_by_identities(groups: _Groups, shared: Iterable[Sequence[Evidence]]) -> dict[str, str]:
-    """Join groups that share identities, the strongest pairs first; returns what was left out and why, by id."""
-    pairs: dict[tuple[str, str], list[tuple[Evidence, Evidence]]] = defaultdict(list)
-    for among in shared:
-        for one, other in combinations(among, 2):
-            first, second = sorted((groups.find(one.account), groups.find(other.account)))
-            if first != second:
-                pairs[first, second].append((one, other))
-    by_strength = sorted(((_strength(both), pair) for pair, both in pairs.items()), key=lambda entry: -entry[0])
+def _join_by_strength(
+    groups: _Groups, shared: Iterable[Sequence[Evidence]], statements: Iterable[Evidence]
+) -> dict[str, str]:
+    """Join groups that evidence connects, the strongest pairs first; returns what was left out and why, by id."""
+    pairs: dict[tuple[str, str], list[tuple[Evidence, ...]]] = defaultdict(list)
+    between: list[tuple[str, str, tuple[Evidence, ...]]] = [(one.account, one.other, (one,)) for one in statements]
+    between += [(one.account, other.account, (one, other)) for among in shared for one, other in combinations(among, 2)]
+    for account, other, said in between:
+        first, second = sorted((groups.find(account), groups.find(other)))
+        if first != second:
+            pairs[first, second].append(said)
+    by_strength = sorted(((_strength(all_), pair) for pair, all_ in pairs.items()), key=lambda entry: -entry[0])
     blocked: dict[str, str] = {}
     for _, level in groupby(by_strength, key=lambda entry: entry[0]):
         met = [pair for _, pair in level]
@@ -220,13 +226,13 @@ def _join_by_identities(groups: _Groups, shared: Iterable[Sequence[Evidence]]) -
                 continue
             for pair in met:
                 if groups.find(pair[0]) in cluster:
-                    blocked |= {one.id: reason for both in pairs[pair] for one in both}
+                    blocked |= {one.id: reason for said in pairs[pair] for one in said}
     return blocked
 
 
-def _strength(both: Sequence[tuple[Evidence, Evidence]]) -> float:
-    """How sure it is that two groups are one person, when each identity that they share errs by itself."""
-    kinds = {one.other: one.strength for one, _ in both}
+def _strength(said: Sequence[tuple[Evidence, ...]]) -> float:
+    """How sure it is that two groups are one person, if each login and each identity that they share errs by itself."""
+    kinds = {one.other if not one.is_statement else one.id: one.strength for one, *_ in said}
     doubt = 1.0
     for strength in sorted(kinds.values()):
         doubt *= 1 - strength

@@ -156,14 +156,19 @@ class Evidence:
         return isinstance(self.other, AccountKey)
 
     @property
+    def is_within_a_platform(self) -> bool:
+        """Whether it says in so many words that two accounts of one platform are one person."""
+        return isinstance(self.other, AccountKey) and self.account.platform == self.other.platform
+
+    @property
     def strength(self) -> float:
         """How likely it is right, between 0 and 1."""
-        return 1.0 if self.is_statement else STRENGTHS.get(self.kind, UNKNOWN_STRENGTH)
+        return STRENGTHS.get(self.kind, UNKNOWN_STRENGTH)
 
 
 LOGIN = "login"
-STRENGTHS: Mapping[str, float] = {"mail": 0.9, "phone": 0.8}
-"""How likely it is that two accounts with the same identity of a kind are one person: an order, not a measurement."""
+STRENGTHS: Mapping[str, float] = {LOGIN: 0.95, "mail": 0.9, "phone": 0.8}
+"""How likely evidence of a kind is right: an order, in which an address and a number together go before a login."""
 UNKNOWN_STRENGTH = 0.5
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
@@ -41,6 +42,7 @@ class People:
         self._store = store
         self._stated: dict[AccountKey, UserKey] = {}
         self._known: set[AccountKey] = set()
+        self._evidence = False
 
     def erased(self, accounts: Iterable[AccountKey]) -> set[str]:
         """Those of the accounts that were erased: none of their rows is taken again."""
@@ -83,6 +85,7 @@ class People:
     def write_evidence(self, rows: Collection[tuple[Evidence, ...]]) -> int:
         """Write the evidence of rows and the accounts it is about; returns how many rows say something new."""
         said = [one for row in rows for one in row]
+        self._evidence |= bool(said)
         self.write_seen(end for one in said for end in (one.account, one.other) if isinstance(end, AccountKey))
         new = {one.id for one in self._store.add_evidence(said)} if said else set()
         telling = 0
@@ -91,3 +94,10 @@ class People:
             telling += not ids.isdisjoint(new)
             new -= ids
         return telling
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """Why evidence in the store is not believed, and how many pieces; nothing where the run brought no evidence."""
+        reasons: Counter[str] = Counter()
+        for batch in self._store.read_evidence() if self._evidence else ():
+            reasons.update(reason for reason in batch["left_out"].to_pylist() if reason)
+        return reasons.most_common()

@@ -101,7 +101,8 @@ def ingest(
         run = Run(store, Keyring(pseudonyms), var, progress, partial=partial)
         for part, origin in origins(parts, str(data)):
             run.load(part, origin)
-        return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", run.broken())
+        told = run.broken(), run.people.left_out()
+        return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", *told)
 
 
 def origins(parts: Sequence[Part], data: str) -> list[tuple[Part, Origin]]:
@@ -147,7 +148,7 @@ class Run:
         self._partial = partial
         self._retrying = retrying
         self._latest = datetime.now(UTC) + timedelta(days=1)
-        self._people = People(store)
+        self.people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
         self._named: set[ItemKey] = set()
@@ -231,7 +232,7 @@ class Run:
                 bad.extend(reading.bad_row(*places[at], reason) for at, reason in written.refused)
             for name, at in optional:
                 missing[name] += sum(not values[at].strip() for _, values in places)
-            if erased := self._people.erased(row.account for row in bad if row.account is not None):
+            if erased := self.people.erased(row.account for row in bad if row.account is not None):
                 # Of somebody who was erased nothing is kept, not even a pseudonym beside another fault.
                 bad[:] = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
             rejected += len(bad)
@@ -282,21 +283,21 @@ class Run:
         if self._retrying:  # the rows that spoke of these accounts before are not read again, but the store heard them
             for link in self._store.stated_of([account for account, _ in pairs]):
                 if link.evidence != LONE:
-                    self._people.state(link.account, link.user)
-        erased = self._people.erase_again(pairs)
-        stated = ["erased" if pair[0] in erased else self._people.state(*pair) for pair in pairs]
+                    self.people.state(link.account, link.user)
+        erased = self.people.erase_again(pairs)
+        stated = ["erased" if pair[0] in erased else self.people.state(*pair) for pair in pairs]
         new = [pair for pair, state in zip(pairs, stated, strict=True) if state == "new"]
-        counts = self._people.write_stated(new) + WriteCounts(existing=stated.count("same"))
+        counts = self.people.write_stated(new) + WriteCounts(existing=stated.count("same"))
         reasons = {"conflict": _ANOTHERS, "erased": _ERASED}
         return _Written(counts, [(at, reasons[state]) for at, state in enumerate(stated) if state in reasons])
 
     def _write_accounts(self, rows: list[ParsedAccount]) -> "_Written":
         ends = [(row.account, *(one.other for one in row.evidence)) for row in rows]
-        erased = self._people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
+        erased = self.people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
         refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
         taken = [row for row, among in zip(rows, ends, strict=True) if erased.isdisjoint(among)]
-        created = self._people.write_evidence([row.evidence for row in taken if row.evidence])
-        created += self._people.write_seen(row.account for row in taken if not row.evidence).created
+        created = self.people.write_evidence([row.evidence for row in taken if row.evidence])
+        created += self.people.write_seen(row.account for row in taken if not row.evidence).created
         return _Written(WriteCounts(created, len(taken) - created), refused)
 
     def _write_items(self, parsed: list[ParsedItem]) -> "_Written":
@@ -345,7 +346,7 @@ class Run:
 
         def write(events: list[Event]) -> _Written:
             absent = self._absent([event.item for event in events])
-            erased = self._people.erased(event.account for event in events)
+            erased = self.people.erased(event.account for event in events)
             refused, kept = [], list(enumerate(events))
             if absent or erased:
                 for at, event in enumerate(events):
@@ -354,7 +355,7 @@ class Run:
                     elif event.item in absent:
                         refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
                 kept = [(at, each) for at, each in kept if each.item not in absent and each.account not in erased]
-            self._people.write_seen(event.account for _, event in kept)
+            self.people.write_seen(event.account for _, event in kept)
             counts = self._store.upsert_edges(event for _, event in kept)
             if may_contradict and counts.existing:
                 contradicting = self._contradicting_events(kept)
@@ -407,10 +408,10 @@ class Run:
 
     def _write_follows(self, follows: list[Relation]) -> "_Written":
         ends = [[end for end in (each.source, each.target) if isinstance(end, AccountKey)] for each in follows]
-        erased = self._people.erased(end for among in ends for end in among)
+        erased = self.people.erased(end for among in ends for end in among)
         refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
         known = [each for each, among in zip(follows, ends, strict=True) if erased.isdisjoint(among)]
-        self._people.write_seen(end for among in ends for end in among if erased.isdisjoint(among))
+        self.people.write_seen(end for among in ends for end in among if erased.isdisjoint(among))
         return _Written(self._store.upsert_edges(known), refused)
 
     def _write_entities(self, entities: list[Entity]) -> "_Written":

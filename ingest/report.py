@@ -41,6 +41,8 @@ class IngestReport:
     """The folder where rejected rows are kept; None where they are not."""
     broken: Sequence[Broken] = ()
     """Which rules were broken, the most frequent first."""
+    left_out: Sequence[tuple[str, int]] = ()
+    """Why evidence of who is who is not believed, and how many pieces in the whole store, the most frequent first."""
 
     @property
     def total(self) -> FileReport:
@@ -60,6 +62,7 @@ class IngestReport:
             "seconds": round(self.seconds, 3),
             "total": {name: total[name] for name in ("read", "accepted", "duplicates", "rejected")},
             "files": [asdict(each) | {"seconds": round(each.seconds, 3)} for each in self.files],
+            "evidence_left_out": dict(self.left_out),
             "rejected": [
                 asdict(each) | {"rule": str(each.rule), "asks": each.rule.asks, "advice": each.rule.advice}
                 for each in self.broken
@@ -78,6 +81,9 @@ class IngestReport:
         lines += [f"{each}\n{'':12}{each.rule.advice}" for each in self.broken[:_SHOWN]]
         if len(self.broken) > _SHOWN:
             lines.append(f"{'':12}and {len(self.broken) - _SHOWN} more rules in a field of a file")
+        if self.left_out:
+            lines.append("left out of who is who (isthmus person shows an account's):")
+            lines += [f"{count:9,} x {reason}" for reason, count in self.left_out]
         return "\n".join(lines)
 
 

@@ -309,6 +309,22 @@ def test_link_joins_two_accounts_and_unlink_takes_it_back(shop, run):
     assert "Linked:" in run("link", "shop:ann", "shop:bob").stdout
 
 
+def test_link_says_what_speaks_against_it_and_leaves_the_graph_as_it_was(shop, run):
+    (shop / "people.csv").write_text("customer,mail,phone\nann,a@example.org,+4915112345\nbob,,\n")
+    (shop / "film.csv").write_text("id,mail,phone\nanna,a@example.org,+4915112345\n")
+    (shop / "shop.yaml").write_text(MAPPING + "accounts: {file: people.csv, id: customer, mail: mail, phone: phone}\n")
+    (shop / "film.yaml").write_text("platform: film\naccounts: {file: film.csv, id: id, mail: mail, phone: phone}\n")
+    assert run("ingest", "shop.yaml", "film.yaml").returncode == 0
+    with open_store("sqlite:///var/graph.db") as store:
+        before = checksum(store)
+        code = run("link", "film:anna", "shop:bob")
+        assert code.returncode == 1
+        assert "stay two persons: it would join two accounts of one platform" in code.stderr
+        assert checksum(store) == before
+    assert run("link", "shop:ann", "shop:bob").returncode == 0
+    assert "Linked" in run("link", "film:anna", "shop:bob").stdout
+
+
 def test_rotate_puts_every_pseudonym_under_a_new_secret_and_the_rows_are_known_again(shop, run, monkeypatch):
     monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
     (shop / "orders.csv").write_text("customer,sku,at\nann,k1,100\nbob,c1,200\neve,c1,300\n")

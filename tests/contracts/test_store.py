@@ -530,7 +530,7 @@ def test_evidence_is_no_part_of_what_reads_of_the_graph_show(store: Store) -> No
 def test_what_a_table_states_comes_back_when_evidence_is_taken_back(store: Store) -> None:
     fill(store)
     before = checksum(store)
-    login = Evidence(BEN, ANN_ON_BOOKS, "support ticket 17")
+    login = Evidence(BEN, ANN, "support ticket 17")
     store.add_evidence([login])
     assert people_of(store) == {frozenset({ANN, ANN_ON_BOOKS, BEN})}
     assert [link.user for link in store.stated_of([BEN])] == [lone_user(BEN)]

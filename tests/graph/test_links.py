@@ -56,6 +56,19 @@ def test_a_login_joins_what_an_address_may_not() -> None:
     assert found.links[B] == Link(B, lone_user(B), "mail")
 
 
+def test_a_login_that_contradicts_what_says_more_is_left_out() -> None:
+    login = Evidence(B, C, "test")
+    found = resolved([*has(MAIL, A, B), *has(PHONE, A, B), login])
+    assert people(found) == {frozenset({A, B}), frozenset({C}), frozenset({D})}
+    assert found.left_out == {login.id: SAME_PLATFORM}
+    assert people(resolved([*has(MAIL, A, B), login])) == {frozenset({C, B}), frozenset({A}), frozenset({D})}
+    said = Evidence(A, C, "test")
+    assert people(resolved([*has(MAIL, A, B), *has(PHONE, A, B), login, said])) == {
+        frozenset({A, B, C}),
+        frozenset({D}),
+    }
+
+
 def test_a_person_of_a_table_gives_the_key_and_keeps_the_link_as_it_was_stated() -> None:
     stated = Link(C, UserKey("zoe"), "identity-table", DAYS[3])
     found = resolved(has(MAIL, B, C, at=DAYS[0]), [stated])
@@ -87,7 +100,7 @@ def test_the_order_in_which_evidence_comes_says_nothing_and_shared_identities_ke
     other_order = dict(data.draw(st.permutations(list(known.items()))))
     other_accounts = dict(data.draw(st.permutations(list(links.items()))))
     assert resolve(Touched(other_order, other_accounts, set())) == first
-    stated = resolve(Touched({one.id: Known(one) for one in said if one.is_statement}, links, set()))
+    stated = resolve(Touched({one.id: Known(one) for one in said if one.is_within_a_platform}, links, set()))
     person_of = {account: link.user for account, link in first.links.items()}
     stated_of = {account: link.user for account, link in stated.links.items()}
     for one, other in combinations(accounts, 2):

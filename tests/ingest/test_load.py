@@ -172,6 +172,14 @@ def test_mail_phone_and_logins_join_accounts_however_they_are_spelled(store: Sto
     assert (again.total.accepted, again.total.duplicates) == (0, 7)
 
 
+def test_contradictions_are_counted_in_the_report_of_a_run_that_brings_evidence(store: Store, tmp_path: Path) -> None:
+    mappings = people(tmp_path, shop="1,a@x.org,,,\n2,a@x.org,,,\n", video="a,a@x.org,,,\n")
+    report = ingest(mappings, store, PSEUDONYMS, tmp_path / "var", data=tmp_path)
+    assert report.left_out == [("it would join two accounts of one platform", 3)]
+    assert "        3 x it would join two accounts of one platform" in str(report)
+    assert "@" not in str(report)
+
+
 def test_what_is_no_mail_address_is_a_bad_row_that_does_not_show_it(tmp_path: Path) -> None:
     rows = "1,nobody,,,\n2,,call me,,\n3,,,3,\n4,n@x.org,,,when\n5,n@x.org,,,\n"
     with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
