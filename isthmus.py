@@ -266,6 +266,9 @@ def ingest(
 @app.command(rich_help_panel=ROAD)
 def embed(
     text_model: TextModelName = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Put them on Neo4j's nodes too, for semantic search in Cypher.")
+    ] = False,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -275,20 +278,61 @@ def embed(
 
     A frozen language model reads them, on all cores or GPUs that Ray has.
     Only what is new or has changed is read again; the vectors are kept in
-    var/vectors.
+    var/vectors, and with --index in Neo4j's vector indexes: Item_embedding
+    for items (docs/cypher.md asks them).
 
-    Example: isthmus embed --text-model intfloat/multilingual-e5-small
+    [bold]Examples[/]
+
+    isthmus embed --text-model intfloat/multilingual-e5-small
+    isthmus embed --index --store neo4j://…
     """
     from rich.console import Console
 
     from graph.store import open_store
     from ingest.embed import embed as read_texts
+    from ingest.embed import index as index_vectors
     from models.text import DEFAULT_MODEL
 
     settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address)
     with open_store(settings.store_url) as graph:
         model = settings.text_model or DEFAULT_MODEL
         print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=Console(stderr=True)))
+        if index:
+            for label, changed in index_vectors(graph, settings.var, model).items():
+                print(f"index {label}_embedding: {changed:,} vectors were new or had changed")
+
+
+@app.command("same-work", rich_help_panel=ROAD)
+def same_work(
+    undo: Annotated[bool, typer.Option("--undo", help="Take all these links back instead.")] = False,
+    text_model: TextModelName = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Find the same film or book on two platforms.
+
+    Items whose texts are near each other (isthmus embed comes first) are
+    compared by title, year and creators. Pairs that are one work are
+    joined by SAME_WORK, with a score and its evidence; training and paths
+    use it. A second run replaces what the first one found.
+
+    [bold]Examples[/]
+
+    isthmus same-work
+    isthmus same-work --undo
+    """
+    from graph.store import open_store
+    from ingest.same_work import link_same_works, unlink_same_works
+    from models.text import DEFAULT_MODEL, vectors_name
+
+    settings = _settings(config, store=store, var=var, text_model=text_model)
+    vectors = settings.var / "vectors" / vectors_name(settings.text_model or DEFAULT_MODEL) / "Item.parquet"
+    with open_store(settings.store_url) as graph:
+        if undo:
+            print(f"{unlink_same_works(graph):,} links were taken back")
+        else:
+            print(link_same_works(graph, vectors))
 
 
 @app.command(rich_help_panel=ROAD)

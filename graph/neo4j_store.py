@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import neo4j
+import numpy as np
 import pyarrow as pa
 from neo4j.exceptions import (
     AuthError,
@@ -26,6 +27,7 @@ from neo4j.exceptions import (
     ServiceUnavailable,
     SessionExpired,
 )
+from numpy.typing import NDArray
 
 from graph.errors import RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
 from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
@@ -79,6 +81,9 @@ _HIDDEN_TYPES: Final = OWN_TYPES - {"OF"}
 BATCH: Final = 10_000
 """Records in one transaction, rows in one Arrow batch, and what a read fetches at once."""
 
+VECTORS: Final = 1_000
+"""Vectors in one transaction: some megabytes."""
+
 ITEM_PROPERTIES: Final = frozenset({"key", "platform", "title", "text", "url", "created_at", "embedding"})
 ENTITY_PROPERTIES: Final = frozenset({"key", "name", "embedding"})
 EVENT_PROPERTIES: Final = frozenset({"event_id", "at", "weight", "value", "sequence"})
@@ -121,6 +126,21 @@ WRITE_RELATIONS: Final = """
     SET r = row.properties
     RETURN count(*)
 """
+
+WRITE_VECTORS: Final = """
+    UNWIND $rows AS row
+    MATCH (n:{label} {{key: row.key}}) WHERE n.embedding IS NULL OR n.embedding <> row.vector
+    SET n.embedding = row.vector
+    RETURN count(*)
+"""
+VECTOR_INDEX: Final = """
+    CREATE VECTOR INDEX {label}_embedding IF NOT EXISTS FOR (n:{label}) ON (n.embedding)
+    OPTIONS {{indexConfig: {{`vector.dimensions`: {dim}, `vector.similarity_function`: 'cosine'}}}}
+"""
+_VECTOR_INDEX_DIM: Final = """
+    SHOW VECTOR INDEXES YIELD name, options WHERE name = $name RETURN options.indexConfig['vector.dimensions']
+"""
+_INDEX_TIMEOUT_S: Final = 3_600
 
 _MISSING: Final = "UNWIND $keys AS key WITH key WHERE NOT EXISTS {{ (:{label} {{key: key}}) }} RETURN key"
 _PEOPLE: Final = (
@@ -431,6 +451,21 @@ class Neo4jStore:
         while count := self._write(_one, query, {"limit": BATCH})[0]:
             deleted += count
         return deleted
+
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        name, dim = f"{check_label(label)}_embedding", vectors.shape[1]
+        with self._session() as session:
+            if session.run(_VECTOR_INDEX_DIM, name=name).values() not in ([], [[dim]]):
+                session.run(f"DROP INDEX {name} IF EXISTS").consume()
+        changed = 0
+        for start in range(0, len(keys), VECTORS):
+            part = slice(start, start + VECTORS)
+            rows = [{"key": str(key), "vector": v} for key, v in zip(keys[part], vectors[part].tolist(), strict=True)]
+            changed += self._write(_one, WRITE_VECTORS.format(label=label), {"rows": rows})[0]
+        with self._session() as session:
+            session.run(VECTOR_INDEX.format(label=label, dim=dim)).consume()
+            session.run("CALL db.awaitIndex($name, $seconds)", name=name, seconds=_INDEX_TIMEOUT_S).consume()
+        return changed
 
     def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
         self._prepare_people()

@@ -18,7 +18,9 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from graph.errors import IsthmusError, RecordError, StoreError, StoreUnavailableError, StoreUrlError
 from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
@@ -444,6 +446,9 @@ class SqliteStore:
             if type in OWN_TYPES or _holds(connection, "events", type):
                 raise wrong_type(type)
             return connection.execute("DELETE FROM relations WHERE type = ?", (type,)).rowcount
+
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        raise StoreError(f"{self.url} has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
 
     def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
         with self._write() as connection:

@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from graph.errors import StoreUrlError
 from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
@@ -163,6 +165,16 @@ class Store(Protocol):
 
     def delete_relations(self, type: str) -> int:
         """Remove all relations of a type that we derived (LEADS_TO, SAME_WORK); returns how many there were."""
+
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        """Put vectors [N, D] on the nodes of these keys, under an index for semantic search in Cypher.
+
+        The index is called <label>_embedding, the property `embedding`; it compares by cosine and is ready when this
+        returns. Vectors of another length than before replace them and the index.
+
+        Returns: how many nodes had none or another one.
+        Raises: StoreError where the store has no such index (SQLite).
+        """
 
     def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
         """Remove a person: the user, their accounts, events and evidence, and these accounts, known or not.
