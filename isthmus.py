@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from graph.errors import IsthmusError
+from graph.errors import IsthmusError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -294,6 +294,8 @@ def embed(
     from models.text import DEFAULT_MODEL
 
     settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address)
+    if index and settings.store_url.startswith("sqlite:"):
+        raise StoreError("SQLite has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
     with open_store(settings.store_url) as graph:
         model = settings.text_model or DEFAULT_MODEL
         print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=Console(stderr=True)))

@@ -65,7 +65,7 @@ class Scoring:
     weights: Sequence[float]
     """Of FEATURES, in their order."""
     bias: float
-    threshold: float = 0.5
+    threshold: float = 0.8
     """The lowest score of a pair that is linked."""
 
     def scores(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,7 +73,7 @@ class Scoring:
         return np.asarray(1 / (1 + np.exp(-(values @ np.array(self.weights) + self.bias))))
 
 
-SCORING: Final = Scoring((18.83, 4.56, 1.29, -2.3, 1.96, 0.19, -7.55, 4.79, -4.43), -20.11)
+SCORING: Final = Scoring((16.53, 4.17, 1.27, -2.3, 2.28, -0.32, -8.01, 4.34, -4.7), -17.99)
 
 
 @dataclass(frozen=True, slots=True)

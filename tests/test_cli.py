@@ -89,14 +89,17 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
-    listed = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
-    road = ["demo", "mapping", "ingest", "embed", "train", "evaluate", "compare", "serve"]
+    listed = re.findall(r"^│ ([a-z-]+) ", shown, re.MULTILINE)
+    road = ["demo", "mapping", "ingest", "embed", "same-work", "train", "evaluate", "compare", "serve"]
     assert listed == [*road, "person", "link", "unlink", "erase", "rotate", "quarantine"]
+
+
+COMMANDS = ["demo", "ingest", "embed", "same-work", "train", "evaluate", "compare", "serve"]
 
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "ingest", "embed", "train", "evaluate", "compare", "serve", "person", "link", "unlink", "erase", "rotate"],
+    [*COMMANDS, "person", "link", "unlink", "erase", "rotate"],
 )
 def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert _exit_code(monkeypatch, command, "--help") == 0
@@ -171,6 +174,19 @@ def test_every_command_about_mappings_explains_itself(command, capsys, monkeypat
     assert _exit_code(monkeypatch, "mapping", command, "--help") == 0
     assert "Example: isthmus mapping" in capsys.readouterr().out
 
+def test_the_same_work_is_linked_and_unlinked(shop, monkeypatch, capsys):
+    from tests.ingest.test_same_work import ITEMS, write_vectors
+
+    with open_store("sqlite:///var/graph.db") as store:
+        store.upsert_nodes(ITEMS)
+    write_vectors(Path("var/vectors/all-MiniLM-L6-v2/Item.parquet"))
+    for arguments, said in (([], "cinema and shop: 1"), (["--undo"], "1 links were taken back")):
+        monkeypatch.setattr(sys, "argv", ["isthmus", "same-work", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            isthmus.main()
+        assert ended.value.code in {None, 0}
+        assert capsys.readouterr().out.strip() == said
+
 
 def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
     monkeypatch.delenv("ISTHMUS_PSEUDONYM_KEY")
@@ -189,6 +205,8 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["mapping", "init", "items.csv", "--platform", "The Shop"], "'The Shop' is not a platform name"),
         (["mapping", "check", "missing.yaml"], "missing.yaml"),
         (["serve", "--port", "80000"], "port is 80000"),
+        (["embed", "--index"], "SQLite has no vector index"),
+        (["same-work"], "write the vectors of that model with isthmus embed"),
         (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
         (["quarantine", "show", "--rule", "unknown-items"], "'unknown-items' is no rule; did you mean unknown-item?"),
         (["erase", "shop", "--yes"], "'shop' names nobody"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -717,6 +718,21 @@ def test_a_search_finds_what_is_there_and_nothing_of_whom_was_erased(store: Stor
     assert sum(part.size for part in store.search(digests)) >= 10
     assert store.erase(person).digests == set(digests)
     assert [part for part in store.search(digests) if part.hits] == []
+
+
+def test_vectors_are_indexed_in_neo4j_change_no_attribute_and_sqlite_says_that_it_cannot(store: Store) -> None:
+    fill(store)
+    before = checksum(store)
+    keys, vectors = [HEAT, UP], np.array([[1, 0, 0], [0.6, 0.8, 0]], np.float32)
+    if store.url.startswith("sqlite"):
+        with pytest.raises(StoreError, match=r"has no vector index, nor Cypher to ask it: give a Neo4j"):
+            store.index_vectors("Item", keys, vectors)
+        return
+    assert store.index_vectors("Item", keys, vectors) == 2
+    assert store.index_vectors("Item", keys, vectors) == 0
+    assert store.index_vectors("Item", keys, vectors[:, ::-1]) == 2
+    assert store.index_vectors("Item", keys, vectors[:, :2]) == 2, "of another length"
+    assert checksum(store) == before
 
 
 # Neighbourhoods

@@ -51,13 +51,17 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
+def write_vectors(path: Path, keys: Sequence[str] = [item.key for item in ITEMS if item.title]) -> Path:
+    """Vectors that say nothing: each item is the candidate of each other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.tile([1, 0], len(keys)), pa.float32()), 2)
+    pq.write_table(pa.table({"key": pa.array(keys, pa.string()), "vector": rows}), path)
+    return path
+
+
 @pytest.fixture
 def vectors(tmp_path: Path) -> Path:
-    """Vectors that say nothing: each item is the candidate of each other."""
-    keys = [item.key for item in ITEMS if item.title]
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.tile([1, 0], len(keys)), pa.float32()), 2)
-    pq.write_table(pa.table({"key": pa.array(keys, pa.string()), "vector": rows}), tmp_path / "Item.parquet")
-    return tmp_path / "Item.parquet"
+    return write_vectors(tmp_path / "Item.parquet")
 
 
 def relations(store: Store) -> dict[tuple[str, str], str]:
@@ -100,9 +104,7 @@ def test_a_link_that_no_longer_holds_goes(store: Store, vectors: Path) -> None:
 def test_items_without_vectors_are_counted_and_without_any_it_says_what_to_do(store: Store, tmp_path: Path) -> None:
     with pytest.raises(IngestError, match="isthmus embed"):
         link_same_works(store, tmp_path / "none.parquet")
-    rows = pa.FixedSizeListArray.from_arrays(pa.array([1, 0], pa.float32()), 2)
-    pq.write_table(pa.table({"key": ["cinema:1"], "vector": rows}), tmp_path / "few.parquet")
-    report = link_same_works(store, tmp_path / "few.parquet")
+    report = link_same_works(store, write_vectors(tmp_path / "few.parquet", ["cinema:1"]))
     assert report.without_vector == 7
     assert "no two items" in str(report)
     assert "7 items have no vector" in str(report)
