@@ -89,7 +89,7 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
-    listed = re.findall(r"^│ ([a-z-]+) ", shown, re.MULTILINE)
+    listed = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
     road = ["demo", "mapping", "ingest", "embed", "same-work", "train", "evaluate", "compare", "serve"]
     assert listed == [*road, "person", "link", "unlink", "erase", "rotate", "quarantine"]
 
