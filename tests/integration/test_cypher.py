@@ -71,9 +71,9 @@ ANSWERS: Final[Mapping[int, tuple[dict[str, Any], Rows]]] = {
     # Item 0 is walked from starts 0, 3, 4, 5, 6: on books by 0, 3, 4, 5, 7, 11, on films by 0, 4, 5, 6, 10 of a taste;
     # both by 0, 4, 5. Of 40 people: 3 x 40 / (6 x 5) = 4.
     7: ({"item": "books:space-0", "other": "films:space-0"}, [[3, 6, 5, 4.0]]),
-    # On music and books are n % 4 in 0, 3: six of each taste, hours apart on the same days.
+    # On books and music are n % 4 in 0, 3: six of each taste, who came to music an hour or two after books.
     8: (
-        {"from": "music", "to": "books"},
+        {"from": "books", "to": "music"},
         [["crime", "crime", 6], ["garden", "garden", 6], ["space", "space", 6]],
     ),
     # Of the three that came last, the one of the same taste is the nearest on each platform.
