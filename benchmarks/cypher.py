@@ -94,6 +94,8 @@ def ask(url: str, rounds: int) -> None:
         slowest = 0.0
         for question in questions():
             given = {name: values[name] for name in question.parameters}
+            if "SAME_WORK" in question.query and "item" in given:
+                given["item"] = values["work"]
             taken = []
             for _ in range(rounds + 1):
                 started = time.perf_counter()
@@ -116,12 +118,14 @@ def _worst(session: neo4j.Session) -> Mapping[str, Any]:
         )
         for platform in PLATFORMS
     )
+    work = most("MATCH (i:Item)-[:SAME_WORK]-() RETURN i.key, COUNT { (i)<--(:Account) } AS n ORDER BY n DESC LIMIT 1")
     person = most("MATCH (u:User)<-[:OF]-(:Account)-[e]->(:Item) RETURN u.key, count(e) AS n ORDER BY n DESC LIMIT 1")
     newest = most("MATCH (:Account)-[e]->(:Item) RETURN max(e.at)")[0].to_native().astimezone(UTC)
     since = datetime(newest.year - 1, newest.month, 1, tzinfo=UTC)
     return {
         "item": food[0],
         "other": kitchen[0],
+        "work": work[0],
         "person": person[0],
         "platform": "kitchen",
         "from": "food",

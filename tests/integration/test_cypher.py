@@ -10,11 +10,14 @@ from datetime import UTC, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from graph.keys import ItemKey
 from graph.records import Item, Relation
 from graph.store import open_store
+from ingest.embed import index
 from models.text import TextModel
 from tests.cypher import PAGE, Question, questions
 from tests.neo4j_server import empty, run_cypher
@@ -182,9 +185,12 @@ def model() -> TextModel:
 
 
 @pytest.fixture(scope="module")
-def neo4j_planted(neo4j_uri: str, model: TextModel) -> Iterator[str]:
+def neo4j_planted(neo4j_uri: str, model: TextModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Neo4j with the planted graph, courses of a school, some learned edges, and the index of vectors."""
     empty(neo4j_uri)
+    var = tmp_path_factory.mktemp("cypher")
+    file = var / "vectors" / model.name / "Item.parquet"
+    file.parent.mkdir(parents=True)
     with open_store(neo4j_uri) as store:
         plant(store)
         items = [Item(ItemKey("courses", title.lower()), title) for title in COURSES]
@@ -200,7 +206,10 @@ def neo4j_planted(neo4j_uri: str, model: TextModel) -> Iterator[str]:
         rows = [row for batch in store.read_nodes("Item") for row in batch.to_pylist()]
         said = [row for row in rows if row["platform"] != "courses"]
         vectors = model.encode([f"{row['title']}. {row['text']}" for row in said])
-        store.index_vectors("Item", [row["key"] for row in said], vectors)
+        keys = [row["key"] for row in said]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), model.dim)
+        pq.write_table(pa.table({"key": keys, "text_hash": keys, "vector": column}), file)
+        assert index(store, var) == {"Item": 72}
     yield neo4j_uri
     run_cypher(neo4j_uri, "DROP INDEX Item_embedding")
     empty(neo4j_uri)
