@@ -298,9 +298,12 @@ def embed(
         raise StoreError("SQLite has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
     with open_store(settings.store_url) as graph:
         model = settings.text_model or DEFAULT_MODEL
-        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=Console(stderr=True)))
+        console = Console(stderr=True)
+        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=console))
         if index:
-            for label, changed in index_vectors(graph, settings.var, model).items():
+            with console.status("index"):
+                indexed = index_vectors(graph, settings.var, model)
+            for label, changed in indexed.items():
                 print(f"index {label}_embedding: {changed:,} vectors were new or had changed")
 
 
@@ -324,6 +327,8 @@ def same_work(
     isthmus same-work
     isthmus same-work --undo
     """
+    from rich.console import Console
+
     from graph.store import open_store
     from ingest.same_work import link_same_works, unlink_same_works
     from models.text import DEFAULT_MODEL, vectors_name
@@ -333,8 +338,10 @@ def same_work(
     with open_store(settings.store_url) as graph:
         if undo:
             print(f"{unlink_same_works(graph):,} links were taken back")
-        else:
-            print(link_same_works(graph, vectors))
+            return
+        with Console(stderr=True).status("comparing items"):
+            report = link_same_works(graph, vectors)
+        print(report)
 
 
 @app.command(rich_help_panel=ROAD)
