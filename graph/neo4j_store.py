@@ -997,9 +997,10 @@ def _node_row(node: Node) -> dict[str, Any]:
             },
         }
     if isinstance(node, Entity):
-        named = {} if node.name == node.key.name else {"name": node.name}
-        said: dict[str, Any] = {**named, **_encoded(node.attributes, ENTITY_PROPERTIES)}
-        return {"key": key, "mentioned": node.key.name, "properties": said}
+        named = _encoded(node.attributes, ENTITY_PROPERTIES)
+        if node.name != node.key.name:
+            named["name"] = node.name
+        return {"key": key, "mentioned": node.key.name, "properties": named}
     return {"key": key, "properties": {"platform": node.key.platform} if isinstance(node.key, AccountKey) else {}}
 
 
