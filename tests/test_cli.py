@@ -174,6 +174,7 @@ def test_every_command_about_mappings_explains_itself(command, capsys, monkeypat
     assert _exit_code(monkeypatch, "mapping", command, "--help") == 0
     assert "Example: isthmus mapping" in capsys.readouterr().out
 
+
 def test_the_same_work_is_linked_and_unlinked(shop, monkeypatch, capsys):
     from tests.ingest.test_same_work import ITEMS, write_vectors
 
