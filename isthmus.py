@@ -7,7 +7,7 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from graph.errors import IsthmusError
+from graph.errors import IsthmusError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from graph.keys import AccountKey, UserKey
+    from graph.records import Link
     from graph.snapshot import Snapshot
+    from graph.store import Store
     from settings import Settings
     from train.loop import LoopConfig
     from train.runs import Run
@@ -51,6 +53,10 @@ StoreUrl = Annotated[
         show_default="graph.db in var",
     ),
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(help="The folder, or its URL, that the mappings' files are under.", show_default="the mapping's own"),
+]
 TextModelName = Annotated[
     str | None,
     typer.Option(
@@ -66,11 +72,33 @@ Sampled = Annotated[
 ]
 Cohorts = Annotated[bool, typer.Option("--cohorts", help="Show every group of people and items.")]
 Protocol = Literal["leave_one_out", "random_per_user", "newcomers", "temporal"]
+Who = Annotated[
+    str,
+    typer.Argument(
+        help="PLATFORM:ID of one of their accounts, as the platform knows it; or a key, user:… or account:…",
+        show_default=False,
+    ),
+]
+AccountName = Annotated[
+    str, typer.Argument(help="An account: PLATFORM:ID as the platform knows it, or account:…", show_default=False)
+]
 Port = Annotated[int | None, typer.Option(help="The port to listen on.", show_default="8000")]
 
 
 class UnknownPersonError(IsthmusError, LookupError):
     """Nobody is known by what was given."""
+
+
+class ContradictionError(IsthmusError):
+    """What is known speaks against what was said."""
+
+
+class RotationError(IsthmusError):
+    """The secret cannot be replaced now."""
+
+
+class TracesError(IsthmusError):
+    """Something is left of a person who was erased."""
 
 
 app = typer.Typer(
@@ -125,13 +153,73 @@ def demo(
     first_look.run(_settings(config, var=var, port=port), once=once)
 
 
+mapping = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(mapping, name="mapping", rich_help_panel=START)
+
+
+@mapping.callback()
+def about_mappings() -> None:
+    """Describe an export, and see what its mapping would do.
+
+    A mapping is a YAML file that says which files and columns of an export
+    hold the items, events and people of a platform. docs/mapping.md explains
+    every key, ingest/mappings has ready ones for public data sets.
+    """
+
+
+@mapping.command("init")
+def draft_mapping(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Files of one platform's export: paths, fsspec URLs or patterns.", show_default=False),
+    ],
+    platform: Annotated[
+        str | None, typer.Option(help="The platform's name.", show_default="that of the first file's folder")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="PLATFORM.yaml")] = None,
+) -> None:
+    """Look at an export, and write a first mapping with comments.
+
+    The first thousand rows of each file say what its format, delimiter,
+    header and encoding are, and which columns hold ids, times, types of
+    events, ratings and titles. What was guessed is said beside it: read it,
+    mend it, then try it with isthmus mapping check.
+
+    Example: isthmus mapping init exports/*.csv --platform shop
+    """
+    from ingest.draft import write_draft
+
+    written = write_draft(files, platform, out)
+    print(f"{written} is a first mapping. Read it, then: isthmus mapping check {written}")
+
+
+@mapping.command("check")
+def check_mapping(
+    mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
+    data: Data = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each file to look at.")] = 1000,
+) -> None:
+    """Say what a mapping would do to the first rows of its files.
+
+    Counts what would be accepted, a duplicate or rejected, by rule; shows a
+    few of the records that would be made; writes nothing. Exits with 1 where
+    not one row of a file is taken.
+
+    Example: isthmus mapping check shop.yaml --data exports
+    """
+    from ingest.check import check
+    from ingest.mapping import read_mapping
+
+    report = check([read_mapping(path) for path in mappings], data or mappings[0].parent, rows)
+    print(report)
+    if report.unfit:
+        sys.exit(_refuse(f"no row of {', '.join(report.unfit)} was taken: see the rules above, and mend the mapping"))
+
+
 @app.command(rich_help_panel=ROAD)
 def ingest(
     mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The folder that the mappings' files are under.", show_default="the mapping's own"),
-    ] = None,
+    data: Data = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -139,37 +227,48 @@ def ingest(
     """Read platforms' exports into the graph.
 
     A mapping is a YAML file that says which files and columns hold the
-    items, events and people of a platform; ingest/mappings has examples.
+    items, events and people of a platform; isthmus mapping init drafts one.
 
     Sending the same rows again changes nothing. Bad rows are left in
-    var/quarantine with file, line and reason.
+    var/quarantine with file, line and rule: isthmus quarantine shows them.
+    What was found is written to var/reports, as a page and as JSON.
 
     Example: isthmus ingest shop.yaml video.yaml --data exports
     """
     from rich.console import Console
 
     from graph.keys import Pseudonyms
+    from graph.stats import store_stats
     from graph.store import open_store
     from ingest.load import ingest as load
     from ingest.mapping import read_mapping
+    from ingest.page import write_report
 
     settings = _settings(config, store=store, var=var)
+    console = Console(stderr=True)
     described = [read_mapping(path) for path in mappings]
+    *former, secret = _secrets(settings)
     with open_store(settings.store_url) as graph:
         report = load(
             described,
             graph,
-            Pseudonyms(_secret(settings)),
+            Pseudonyms(secret, former),
             settings.var,
             data=data or mappings[0].parent,
-            console=Console(stderr=True),
+            console=console,
         )
         print(report)
+        with console.status("report"):
+            page = write_report(report, store_stats(graph), settings.var / "reports")
+        print(f"report    {page}")
 
 
 @app.command(rich_help_panel=ROAD)
 def embed(
     text_model: TextModelName = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Put them on Neo4j's nodes too, for semantic search in Cypher.")
+    ] = False,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -179,20 +278,70 @@ def embed(
 
     A frozen language model reads them, on all cores or GPUs that Ray has.
     Only what is new or has changed is read again; the vectors are kept in
-    var/vectors.
+    var/vectors, and with --index in Neo4j's vector indexes: Item_embedding
+    for items (docs/cypher.md asks them).
 
-    Example: isthmus embed --text-model intfloat/multilingual-e5-small
+    [bold]Examples[/]
+
+    isthmus embed --text-model intfloat/multilingual-e5-small
+    isthmus embed --index --store neo4j://…
     """
     from rich.console import Console
 
     from graph.store import open_store
     from ingest.embed import embed as read_texts
+    from ingest.embed import index as index_vectors
     from models.text import DEFAULT_MODEL
 
     settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address)
+    if index and settings.store_url.startswith("sqlite:"):
+        raise StoreError("SQLite has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
     with open_store(settings.store_url) as graph:
         model = settings.text_model or DEFAULT_MODEL
-        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=Console(stderr=True)))
+        console = Console(stderr=True)
+        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=console))
+        if index:
+            with console.status("index"):
+                indexed = index_vectors(graph, settings.var, model)
+            for label, changed in indexed.items():
+                print(f"index {label}_embedding: {changed:,} vectors were new or had changed")
+
+
+@app.command("same-work", rich_help_panel=ROAD)
+def same_work(
+    undo: Annotated[bool, typer.Option("--undo", help="Take all these links back instead.")] = False,
+    text_model: TextModelName = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Find the same film or book on two platforms.
+
+    Items whose texts are near each other (isthmus embed comes first) are
+    compared by title, year and creators. Pairs that are one work are
+    joined by SAME_WORK, with a score and its evidence; training and paths
+    use it. A second run replaces what the first one found.
+
+    [bold]Examples[/]
+
+    isthmus same-work
+    isthmus same-work --undo
+    """
+    from rich.console import Console
+
+    from graph.store import open_store
+    from ingest.same_work import link_same_works, unlink_same_works
+    from models.text import DEFAULT_MODEL, vectors_name
+
+    settings = _settings(config, store=store, var=var, text_model=text_model)
+    vectors = settings.var / "vectors" / vectors_name(settings.text_model or DEFAULT_MODEL) / "Item.parquet"
+    with open_store(settings.store_url) as graph:
+        if undo:
+            print(f"{unlink_same_works(graph):,} links were taken back")
+            return
+        with Console(stderr=True).status("comparing items"):
+            report = link_same_works(graph, vectors)
+        print(report)
 
 
 @app.command(rich_help_panel=ROAD)
@@ -449,11 +598,13 @@ def serve(
     from models.bundle import newest_bundle
     from serve.deployment import run
 
+    *former, secret = _secrets(settings)
     run(
         bundle or newest_bundle(settings.var / "bundles"),
         settings.store_url,
         var=settings.var,
-        pseudonym_secret=_secret(settings),
+        pseudonym_secret=secret,
+        former_secrets=former,
         host=settings.host,
         port=settings.port,
         replicas=replicas,
@@ -461,60 +612,350 @@ def serve(
     )
 
 
+quarantine = typer.Typer(no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine", rich_help_panel=CARE)
+
+
+@quarantine.callback()
+def about_quarantine() -> None:
+    """Look at rows that ingest did not take, and try them again.
+
+    Each is kept in var/quarantine as Parquet, with file, line, field, the
+    value without what says who it was, the rule that it broke and what to
+    do. A file that is ingested again replaces what was found in it.
+
+    isthmus quarantine list
+    isthmus quarantine show --rule unknown-item
+    isthmus quarantine retry
+    """
+
+
+@quarantine.command("list")
+def list_quarantine(config: Config = None, var: Var = None) -> None:
+    """Count rejected rows by file, rule and field.
+
+    Example: isthmus quarantine list
+    """
+    from ingest.quarantine import groups, quarantined
+
+    rows = quarantined(_settings(config, var=var).var)
+    advised = set()
+    for group in groups(rows):
+        print(group)
+        if group.rule not in advised:
+            advised.add(group.rule)
+            print(f"{'':12}{group.rule.asks}: {group.rule.advice}")
+    print(f"{len(rows):,} rows are in quarantine")
+
+
+@quarantine.command("show")
+def show_quarantine(
+    rule: Annotated[str | None, typer.Option(help="Of this rule alone.", show_default="all")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Of files whose name holds this text alone.", show_default="all")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many rows at most.")] = 20,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Show rejected rows, one a line: where, what and why.
+
+    Ids of accounts, mail addresses and telephone numbers are left out. The
+    row itself is in the file that is named.
+
+    Example: isthmus quarantine show --rule off-scale --limit 5
+    """
+    from ingest.quarantine import quarantined, where
+
+    rows = where(quarantined(_settings(config, var=var).var), rule=rule, file=file)
+    for row in rows.slice(0, limit).to_pylist():
+        what = " ".join(part for part in (row["field"], repr(row["value"]) if row["value"] else "") if part)
+        print(f"{row['file']} line {row['line']}: {what or 'the row'} {row['detail']} ({row['rule']})")
+    if len(rows) > limit:
+        print(f"and {len(rows) - limit:,} more: --limit {len(rows)} shows all")
+    elif not len(rows):
+        print("there is no such row in quarantine")
+
+
+@quarantine.command("retry")
+def retry_quarantine(store: StoreUrl = None, config: Config = None, var: Var = None) -> None:
+    """Try rejected rows again, after a mapping or catalogue was put right.
+
+    The rejected lines are read again from their files, with the mappings
+    as they are now. What passes is taken and leaves quarantine. A file that
+    has changed since is not tried line by line: ingest reads it anew.
+
+    Example: isthmus quarantine retry
+    """
+    from rich.console import Console
+
+    from graph.keys import Pseudonyms
+    from graph.store import open_store
+    from ingest.retry import retry
+
+    settings = _settings(config, store=store, var=var)
+    *former, secret = _secrets(settings)
+    with open_store(settings.store_url) as graph:
+        print(retry(graph, Pseudonyms(secret, former), settings.var, console=Console(stderr=True)))
+
+
 @app.command(rich_help_panel=CARE)
-def erase(
-    person: Annotated[
-        str,
-        typer.Argument(
-            help="PLATFORM:ID of one of their accounts, as the platform knows it; or a key, user:… or account:…",
-            show_default=False,
-        ),
-    ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+def person(
+    who: Who,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
 ) -> None:
-    """Forget a person: all their accounts and events.
+    """Show who somebody is: their accounts, and what says so.
 
-    They leave the store, the events that wait for it, and the snapshots
-    that hold them (training cuts a new one). Bundles hold items, not
-    people. Your own backups and exports are not touched.
+    Evidence that is not believed is listed with the reason.
 
-    Example: isthmus erase shop:4711
+    Example: isthmus person shop:4711
     """
-    import shutil
-
-    from graph.keys import AccountKey, UserKey, lone_user
-    from graph.snapshot import read_snapshot
     from graph.store import open_store
+
+    settings = _settings(config, store=store, var=var)
+    named = _named(who, settings)
+    with open_store(settings.store_url) as graph:
+        user, links = _person(graph, named)
+        if user is None:
+            raise _nobody(who, graph, settings)
+        print(user)
+        for link in links:
+            print(f"  {link.account}  {link.evidence}{f', since {link.at:%F}' if link.at else ''}")
+        for known in graph.evidence_of([link.account for link in links]):
+            said = known.evidence
+            since = f", since {said.at:%F}" if said.at else ""
+            print(f"{said.account} = {said.other}  says {said.source}{since}")
+            if known.left_out:
+                print(f"  left out: {known.left_out}")
+
+
+@app.command(rich_help_panel=CARE)
+def link(
+    account: AccountName,
+    other: AccountName,
+    source: Annotated[str, typer.Option(help="Why, to be kept with the link; write no name or address.")] = "operator",
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Say that two accounts are one person.
+
+    Two accounts of one platform are joined by this alone; accounts of
+    two platforms as by a login, unless what says more speaks against it.
+    isthmus unlink takes it back.
+
+    Example: isthmus link shop:4711 video:anna --source ticket-17
+    """
+    from graph.records import Evidence
+    from graph.store import open_store
+
+    settings = _settings(config, store=store, var=var)
+    pair = _account(account, settings), _account(other, settings)
+    with open_store(settings.store_url) as graph:
+        for name, key in zip((account, other), pair, strict=True):
+            if graph.user_of(key) is None:
+                raise _nobody(name, graph, settings)
+        said = Evidence(*pair, source, datetime.now(UTC))
+        new = graph.add_evidence([said], restore=True)
+        left_out = next(known.left_out for known in graph.evidence_of(pair) if known.evidence.id == said.id)
+        if left_out:
+            graph.revoke(new)
+            raise ContradictionError(
+                f"{pair[0]} and {pair[1]} stay two persons: {left_out}; see isthmus person, and link those two "
+                "accounts with each other, or change the table"
+            )
+        print(f"{'Linked' if new else 'Linked already'}: {graph.user_of(pair[0])} has {pair[0]} and {pair[1]}.")
+
+
+@app.command(rich_help_panel=CARE)
+def unlink(
+    account: AccountName,
+    other: Annotated[
+        str | None,
+        typer.Argument(help="Take back only what joins it with this one.", show_default="all that joins it to anybody"),
+    ] = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Take evidence about an account back: logins, links, shared addresses.
+
+    The graph becomes what it would be had nobody said so. Exports that say
+    it again change nothing; isthmus link does. What an identity table says
+    is changed in the table.
+
+    Example: isthmus unlink shop:4711 video:anna
+    """
+    from graph.store import open_store
+
+    settings = _settings(config, store=store, var=var)
+    mine = _account(account, settings)
+    with open_store(settings.store_url) as graph:
+        if graph.user_of(mine) is None:
+            raise _nobody(account, graph, settings)
+        evidence = [known.evidence for known in graph.evidence_of([mine])]
+        if other is not None:
+            theirs = _account(other, settings)
+            identities = {known.evidence.other for known in graph.evidence_of([theirs])}
+            evidence = [
+                one
+                for one in evidence
+                if (theirs in {one.account, one.other} if one.is_statement else one.other in identities)
+            ]
+        done = graph.revoke(evidence)
+        print(f"Taken back: {done} pieces of evidence. {mine} is {graph.user_of(mine)}.")
+
+
+@app.command(rich_help_panel=CARE)
+def erase(
+    person: Who,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Then search every file under var, and the store, for traces.")
+    ] = False,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Forget a person: all their accounts, events and evidence.
+
+    They leave the store, the events that wait for it, quarantine, and the
+    snapshots that hold them (training cuts a new one). Bundles hold items,
+    not people. Your own backups and exports are not touched.
+
+    A tombstone stays, a hash that nobody can turn back: rows and events of
+    these accounts are refused from now on. --prove prints what it searched
+    and exits with 1 where it found something; of somebody erased before it
+    can only search for what is named here.
+
+    Example: isthmus erase shop:4711 --prove
+    """
+    from graph.keys import AccountKey, UserKey, lone_user
+    from graph.store import open_store
+    from graph.tombstones import Tombstones
+    from ingest.quarantine import forget
     from serve.outbox import Outbox
 
     settings = _settings(config, store=store, var=var)
     named = _named(person, settings)
     with open_store(settings.store_url) as graph, Outbox(settings.var / "outbox.db") as outbox:
         user = named if isinstance(named, UserKey) else graph.user_of(named) or lone_user(named)
-        if not yes:
-            typer.confirm(f"Forget {user} with all accounts and events in {graph.url}?", abort=True)
         # Somebody whose events the store has not had yet is known by nothing but those events.
-        arriving = {event.account for event in outbox.pending_of(digest=user.partition(":")[2])}
+        arriving = {event.account for event in outbox.pending_of(digest=user.digest)}
         arriving = {account for account in arriving if graph.user_of(account) in {None, user}}
-        report = graph.erase(user)
-        accounts = {*report.accounts, *arriving} | ({named} if isinstance(named, AccountKey) else set())
-        waiting = outbox.forget(accounts)
-        if not report.accounts and not waiting:
-            raise UnknownPersonError(
-                f"{graph.url} has nobody called {person!r}: check the id, the store, and that ISTHMUS_PSEUDONYM_KEY or "
-                f"{settings.pseudonym_file} is the secret that it was ingested with"
+        known = _person(graph, user)[0] is not None or arriving
+        if not known and not graph.erased([named]):
+            raise _nobody(person, graph, settings)
+        if known and not yes:
+            typer.confirm(f"Forget {user} with all accounts and events in {graph.url}?", abort=True)
+        happened = [(event.type, event.event_id) for event in graph.history(user)]
+        report = graph.erase(user, arriving | ({named} if isinstance(named, AccountKey) else set()))
+        digests = report.digests | {named.digest}
+        Tombstones(settings.var).add(graph.tombstones())
+        gone = [AccountKey.parse(key) for key in graph.erased(outbox.accounts())]
+        waiting = outbox.forget({*report.accounts, *gone}, happened)
+        rejected = forget(settings.var, {*report.accounts, *gone, *([named] if isinstance(named, AccountKey) else [])})
+        snapshots = _remove_snapshots(settings.var / "snapshots", graph)
+        print(
+            f"Forgotten: {user} with {len(report.accounts)} accounts, {report.events} events, {waiting} events on "
+            f"their way, {rejected} rows in quarantine and {snapshots} snapshots. Train again for a model without them."
+        )
+        if prove:
+            _prove(user, digests, settings.var, graph)
+
+
+@app.command(rich_help_panel=CARE)
+def rotate(
+    target: Annotated[
+        str, typer.Argument(help="An empty store, as a URL; the old one stays as it is.", show_default=False)
+    ],
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Replace the secret behind the pseudonyms.
+
+    The store is copied into an empty one, where each pseudonym is that of
+    the next secret; raw ids are not needed. The next secret is made here,
+    or given as ISTHMUS_NEXT_PSEUDONYM_KEY where ISTHMUS_PSEUDONYM_KEY is.
+    Stop ingest and serve first. docs/security.md says when to rotate.
+
+    Example: isthmus rotate sqlite:///var/graph-2.db
+    """
+    from graph.keys import Pseudonyms, tombstone
+    from graph.rekey import rekey
+    from graph.store import open_store
+    from graph.tombstones import Tombstones
+    from serve.outbox import Outbox
+
+    settings = _settings(config, store=store, var=var)
+    secrets = settings.rotated()
+    pseudonyms = Pseudonyms(secrets[-1], secrets[:-1])
+    with Outbox(settings.var / "outbox.db") as outbox:
+        if sum(outbox.counts()):
+            raise RotationError(
+                f"{outbox.path} holds events under the old secret: start isthmus serve until it is empty, then rotate"
             )
-    snapshots = 0
-    for manifest in (settings.var / "snapshots").glob("*/manifest.json"):
-        if not accounts.isdisjoint(read_snapshot(manifest.parent).nodes("Account")["key"].to_pylist()):
-            shutil.rmtree(manifest.parent)
-            snapshots += 1
+    with open_store(settings.store_url) as old, open_store(target) as new:
+        events = rekey(old, new, pseudonyms)
+        graves = Tombstones(settings.var)
+        graves.add([tombstone(pseudonyms.rekeyed(grave)) for grave in graves])
+        where = old.url, new.url
+    if settings.pseudonym_key is None:
+        settings.keep(secrets)
+        said = f"{settings.pseudonym_file} holds the new secret below the old one; back it up, both are needed."
+    else:
+        said = (
+            "Give the new secret as ISTHMUS_PSEUDONYM_KEY, and the old one as the last of "
+            "ISTHMUS_FORMER_PSEUDONYM_KEYS, a JSON list: both are needed."
+        )
     print(
-        f"Forgotten: {user} with {len(report.accounts)} accounts, {report.events} events, {waiting} events on their "
-        f"way and {snapshots} snapshots. Train again for a model without them."
+        f"Copied: {events:,} events from {where[0]} to {where[1]}.\n{said}\n"
+        f"Give the new store with --store or ISTHMUS_STORE from now on. The old one, {settings.var / 'snapshots'} and "
+        f"{settings.var / 'quarantine'} are still under the old secret: remove them."
+    )
+
+
+def _remove_snapshots(folder: Path, graph: "Store") -> int:
+    """Remove the snapshots that hold anybody who was erased; returns how many."""
+    import shutil
+
+    import pyarrow.parquet as pq
+
+    from graph.keys import AccountKey
+
+    removed = 0
+    for accounts in folder.glob("*/nodes/Account.parquet"):
+        keys = pq.read_table(accounts, columns=["key"])["key"].to_pylist()
+        if graph.erased([AccountKey.parse(key) for key in keys]):
+            shutil.rmtree(accounts.parents[1])
+            removed += 1
+    return removed
+
+
+def _prove(user: "UserKey", digests: "Set[str]", var: Path, graph: "Store") -> None:
+    """Search for pseudonyms in all that is kept and print where; raises TracesError if one is found."""
+    from graph.traces import search_files
+
+    print(f"\nSearched for {len(digests)} pseudonyms of {user}\n{'bytes':>15}  {'hits':>4}  file")
+    files, parts = [], []
+    for part in search_files(var, digests):
+        files.append(part)
+        print(f"{part.size:15,}  {part.hits:4}  {part.name}")
+    print(f"{'rows':>15}  {'hits':>4}  in {graph.url}")
+    for part in graph.search(digests):
+        parts.append(part)
+        print(f"{part.size:15,}  {part.hits:4}  {part.name}")
+    if found := [part.name for part in (*files, *parts) if part.hits]:
+        raise TracesError(
+            f"traces of {user} are in {', '.join(found)}: stop what is using these files and run this again; what is a "
+            "copy that you made, remove"
+        )
+    print(
+        f"No trace in {len(files)} files of {sum(part.size for part in files):,} bytes and "
+        f"{sum(part.size for part in parts):,} rows, nodes and relationships."
     )
 
 
@@ -641,17 +1082,44 @@ def _settings(config: Path | None, **flags: object) -> "Settings":
     return read_settings(config, **flags)
 
 
-def _secret(settings: "Settings") -> bytes:
-    """The secret for pseudonyms; says so when it is made now."""
+def _secrets(settings: "Settings") -> list[bytes]:
+    """The secrets for pseudonyms, the one in use last; says so when it is made now."""
     new = settings.pseudonym_key is None and not settings.pseudonym_file.exists()
-    secret = settings.secret()
+    secrets = settings.secrets()
     if new:
         print(
             f"A secret for pseudonyms was made: {settings.pseudonym_file}. Back it up apart from the graph; "
             "without it new events cannot be joined to these accounts.",
             file=sys.stderr,
         )
-    return secret
+    return secrets
+
+
+def _person(graph: "Store", named: "UserKey | AccountKey") -> "tuple[UserKey | None, list[Link]]":
+    """A person and the links of their accounts; None if the store knows nobody by this."""
+    from graph.keys import AccountKey
+    from graph.records import Link
+
+    user = graph.user_of(named) if isinstance(named, AccountKey) else named
+    edges = () if user is None else graph.neighbourhood(user).edges
+    links = sorted((edge for edge in edges if isinstance(edge, Link)), key=lambda link: link.account)
+    return (user if links else None), links
+
+
+def _nobody(name: str, graph: "Store", settings: "Settings") -> UnknownPersonError:
+    return UnknownPersonError(
+        f"{graph.url} has nobody called {name!r}: check the id, the store, and that ISTHMUS_PSEUDONYM_KEY or "
+        f"{settings.pseudonym_file} is the secret that it was ingested with"
+    )
+
+
+def _account(text: str, settings: "Settings") -> "AccountKey":
+    from graph.keys import AccountKey
+
+    named = _named(text, settings)
+    if not isinstance(named, AccountKey):
+        raise UnknownPersonError(f"{text!r} is a person: name an account, as PLATFORM:ID or account:…")
+    return named
 
 
 def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
@@ -673,7 +1141,8 @@ def _named(text: str, settings: "Settings") -> "UserKey | AccountKey":
             f"{settings.pseudonym_file} is not there, so {text!r} cannot be found: name the folder that was ingested "
             "into with --var, give ISTHMUS_PSEUDONYM_KEY, or name the person by a key user:…"
         )
-    return Pseudonyms(settings.secret()).account(platform, id)
+    *former, secret = settings.secrets()
+    return Pseudonyms(secret, former).account(platform, id)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import date
 from pathlib import Path
@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     pseudonym_key: SecretStr | None = None
     """The secret behind the pseudonyms of accounts; unset, the one in `var`/pseudonym.key, made on first use."""
 
+    former_pseudonym_keys: list[SecretStr] = []
+    """The secrets that pseudonym_key has replaced, oldest first (isthmus rotate); in the environment a JSON list."""
+
+    next_pseudonym_key: SecretStr | None = None
+    """The secret that isthmus rotate puts in the place of pseudonym_key, where the configuration gives that one."""
+
     text_model: str | None = None
     """The frozen language model: a folder or a hub name; unset, the one that the package index carries."""
 
@@ -93,11 +99,33 @@ class Settings(BaseSettings):
         """Where the secret is when the configuration does not give it."""
         return self.var / "pseudonym.key"
 
-    def secret(self) -> bytes:
-        """The configured secret for pseudonyms, or the one that is kept in `var`, made now if need be."""
+    def secrets(self) -> list[bytes]:
+        """The secrets for pseudonyms, the one in use last: as configured, or kept in `var` (made if there is none)."""
         if self.pseudonym_key is not None:
-            return self.pseudonym_key.get_secret_value().encode()
-        return _kept_secret(self.pseudonym_file)
+            given = [*self.former_pseudonym_keys, self.pseudonym_key]
+            return [each.get_secret_value().encode() for each in given]
+        return _kept_secrets(self.pseudonym_file)
+
+    def rotated(self) -> list[bytes]:
+        """These secrets and the next one, which is made now if the configuration gives none. Raises: SettingsError."""
+        if self.next_pseudonym_key is not None:
+            return [*self.secrets(), self.next_pseudonym_key.get_secret_value().encode()]
+        if self.pseudonym_key is not None:
+            raise SettingsError(
+                "next_pseudonym_key is not given: ISTHMUS_PSEUDONYM_KEY is to be replaced, so give the next secret as "
+                "ISTHMUS_NEXT_PSEUDONYM_KEY=$(openssl rand -hex 32)"
+            )
+        return [*self.secrets(), secrets.token_hex(32).encode()]
+
+    def keep(self, rotated: Sequence[bytes]) -> None:
+        """Keep these secrets in `var`, the one in use last; the file is replaced in one step."""
+        with tempfile.NamedTemporaryFile(
+            "wb", prefix=f".{self.pseudonym_file.name}.", dir=self.var, delete=False
+        ) as draft:  # made with mode 0600
+            draft.write(b"".join(each + b"\n" for each in rotated))
+            draft.flush()
+            os.fsync(draft.fileno())
+        os.replace(draft.name, self.pseudonym_file)
 
     def with_training(self, **flags: object) -> Self:
         """These settings with training fields that were given as flags; one that is None was not given."""
@@ -196,6 +224,9 @@ def _check_fields(kind: Any, values: Mapping[str, Any], where: str) -> None:
             _check_fields(types[name], value, f"{where}.{name}")
 
 
+_SECRET: Final = {"store", "pseudonym_key", "former_pseudonym_keys", "next_pseudonym_key"}
+
+
 def _sentence(problem: Any, source: Path | None, within: tuple[str, ...] = ()) -> str:
     name = ".".join(str(part) for part in (*within, *problem["loc"]))
     if problem["type"] == "extra_forbidden":
@@ -203,13 +234,17 @@ def _sentence(problem: Any, source: Path | None, within: tuple[str, ...] = ()) -
     if problem["type"] == "value_error":
         return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
     message = problem["msg"][0].lower() + problem["msg"][1:]
-    shown = "" if name in {"store", "pseudonym_key"} else f" is {problem['input']!r}"
+    shown = (
+        ""
+        if name in {"store", "pseudonym_key", "former_pseudonym_keys", "next_pseudonym_key"}
+        else f" is {problem['input']!r}"
+    )
     variable = f"ISTHMUS_{name.upper().replace('.', '__')}"
     return f"{name}{shown}: {message} (set it in {source or DEFAULT_FILE}, as {variable}, or with a flag)"
 
 
-def _kept_secret(file: Path) -> bytes:
-    """Read the secret, making it first if need be; two processes at once end with the same one."""
+def _kept_secrets(file: Path) -> list[bytes]:
+    """Read the secrets, one a line, making the first if need be; two processes at once end with the same one."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", prefix=f".{file.name}.", dir=file.parent) as draft:  # made with mode 0600
@@ -217,4 +252,4 @@ def _kept_secret(file: Path) -> bytes:
             draft.flush()
             with contextlib.suppress(FileExistsError):
                 os.link(draft.name, file)
-    return file.read_text().strip().encode()
+    return [line.strip() for line in file.read_bytes().splitlines() if line.strip()]

@@ -5,6 +5,7 @@ IsthmusError                what the command line prints as one sentence; every 
 ├── RecordError             a record whose values break a rule
 ├── SchemaError             an unknown label, relationship type or a pair of nodes it may not join
 ├── StoreError
+│   ├── ErasedError         an account that was erased and is sent again
 │   ├── StoreUrlError       a store URL nothing can be opened from
 │   └── StoreUnavailableError   the store does not answer, or refuses the login
 ├── SnapshotError           a snapshot that is missing, damaged or does not fit
@@ -30,6 +31,10 @@ class SchemaError(IsthmusError, ValueError):
 
 class StoreError(IsthmusError):
     """The graph store could not do what was asked."""
+
+
+class ErasedError(StoreError):
+    """An account that was erased and is sent again."""
 
 
 class StoreUrlError(StoreError, ValueError):

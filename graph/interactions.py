@@ -23,7 +23,8 @@ class Interactions:
     at: NDArray[np.int64]
     """[E] seconds since 1970, UTC."""
     value: NDArray[np.float32]
-    """[E] ratings, counts …; NaN where the source gives none."""
+    """[E] ratings, counts … as the source gives them, NaN where it gives none; where a mapping says per_person, how far
+    a value is above what is expected of its person, from -1 to 1 (graph.preference)."""
     weight: NDArray[np.float32]
     """[E] how much each event says that the person wants the item; negative for a dislike."""
     users: Vocabulary

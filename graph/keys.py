@@ -3,6 +3,7 @@
 ItemKey      <platform>:<id>                 "movielens:50"
 AccountKey   account:<platform>:<digest>     the digest is a pseudonym, see `Pseudonyms`
 UserKey      user:<digest>
+IdentityKey  <kind>:<digest>                 what several accounts may share: a mail address, a telephone number
 EntityKey    <kind>:<name>                   "category:Science Fiction"
 PlatformKey  <platform>                      "movielens"
 """
@@ -11,6 +12,7 @@ import hashlib
 import hmac
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final, Self
 
@@ -144,6 +146,41 @@ class UserKey(str):
             raise KeyFormatError(f"{text!r} is not a user key: write user:digest")
         return cls(digest)
 
+    @property
+    def digest(self) -> str:
+        return self.partition(":")[2]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).parse, (str(self),)
+
+
+class IdentityKey(str):
+    """What several accounts may share, under its pseudonym: "mail:5d41402abc4b2a76"; it is no node that reads show."""
+
+    __slots__ = ()
+
+    def __new__(cls, kind: str, digest: str) -> Self:
+        if not _KIND.fullmatch(kind) or kind in _RESERVED_KINDS:
+            raise KeyFormatError(f"{kind!r} is not a kind of identity: write mail, phone, or another word in a-z 0-9 _")
+        _check_id(digest, "an identity's pseudonym")
+        text = f"{kind}:{digest}"
+        _check_length(text)
+        return str.__new__(cls, text)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "kind:digest"; raises KeyFormatError."""
+        kind, _, digest = text.partition(":")
+        return cls(kind, digest)
+
+    @property
+    def kind(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def digest(self) -> str:
+        return self.partition(":")[2]
+
     def __reduce__(self) -> tuple[object, ...]:
         return type(self).parse, (str(self),)
 
@@ -196,17 +233,21 @@ NodeKey = PlatformKey | ItemKey | AccountKey | UserKey | EntityKey
 class Pseudonyms:
     """Turns raw identities into pseudonyms with a keyed hash (HMAC-SHA256, 128 bits kept); raw values go no further.
 
-    The same key gives the same pseudonym on every run, which is what makes ingest idempotent; without the key nobody
-    can go from a pseudonym back to a guessed identity.
+    The same secrets give the same pseudonym on every run, which is what makes ingest idempotent; without the newest of
+    them nobody can go from a pseudonym back to a guessed identity. Each secret but the first makes a new pseudonym of
+    the one before, so that a rotation needs no raw identity (see `rekeyed`).
     """
 
-    def __init__(self, secret: bytes) -> None:
-        if len(secret) < 16:
-            raise KeyFormatError(
-                f"the pseudonym key has {len(secret)} bytes: give at least 16, for example "
-                "ISTHMUS_PSEUDONYM_KEY=$(openssl rand -hex 32)"
-            )
-        self._hmac = hmac.new(secret, digestmod=hashlib.sha256)
+    def __init__(self, secret: bytes, former: Sequence[bytes] = ()) -> None:
+        """Take the secret in use, and those that it replaced, oldest first. Raises: KeyFormatError."""
+        secrets = [*former, secret]
+        for each in secrets:
+            if len(each) < 16:
+                raise KeyFormatError(
+                    f"the pseudonym key has {len(each)} bytes: give at least 16, for example "
+                    "ISTHMUS_PSEUDONYM_KEY=$(openssl rand -hex 32)"
+                )
+        self._hmac, *self._rotations = (hmac.new(each, digestmod=hashlib.sha256) for each in secrets)
 
     def digest(self, *parts: str) -> str:
         """32 hexadecimal characters for these parts; ("a", "bc") and ("ab", "c") differ."""
@@ -215,7 +256,16 @@ class Pseudonyms:
             raw = part.encode()
             mac.update(len(raw).to_bytes(4, "big"))
             mac.update(raw)
-        return mac.hexdigest()[:32]
+        digest = mac.hexdigest()[:32]
+        for rotation in self._rotations:
+            digest = _rotated(rotation, tombstone(digest))
+        return digest
+
+    def rekeyed(self, grave: str) -> str:
+        """The digest that the newest secret makes of the one before, which is given by its tombstone."""
+        if not self._rotations:
+            raise KeyFormatError("there is one secret only: give the one that it replaces as well")
+        return _rotated(self._rotations[-1], grave)
 
     def account(self, platform: str, raw_id: str) -> AccountKey:
         """The key of the account that `platform` calls `raw_id`."""
@@ -225,8 +275,23 @@ class Pseudonyms:
         """The key of the person that an identity table calls `raw_person_id`."""
         return UserKey(self.digest("user", raw_person_id))
 
+    def identity(self, kind: str, raw: str) -> IdentityKey:
+        """The key of a mail address or telephone number, whose spelling has been made one beforehand."""
+        return IdentityKey(kind, self.digest("identity", kind, raw))
+
     def __repr__(self) -> str:
         return "Pseudonyms(secret=…)"
+
+
+def tombstone(digest: str) -> str:
+    """What is kept of an erased account or person: SHA-256 of the digest, which does not give the digest back."""
+    return hashlib.sha256(f"tombstone:{digest}".encode()).hexdigest()
+
+
+def _rotated(rotation: "hmac.HMAC", grave: str) -> str:
+    mac = rotation.copy()
+    mac.update(grave.encode())
+    return mac.hexdigest()[:32]
 
 
 def lone_user(account: AccountKey) -> UserKey:

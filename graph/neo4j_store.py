@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import neo4j
+import numpy as np
 import pyarrow as pa
 from neo4j.exceptions import (
     AuthError,
@@ -26,38 +27,62 @@ from neo4j.exceptions import (
     ServiceUnavailable,
     SessionExpired,
 )
+from numpy.typing import NDArray
 
 from graph.errors import RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
-from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
-from graph.links import settle
-from graph.records import Attributes, Edge, Entity, Event, Item, Link, Node, Relation, Scalar, canonical_json
+from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
+from graph.links import Known, resolve, settle, touched
+from graph.records import (
+    LONE,
+    Attributes,
+    Edge,
+    Entity,
+    Event,
+    Evidence,
+    Item,
+    Link,
+    Node,
+    Relation,
+    Scalar,
+    canonical_json,
+)
 from graph.schema import (
     CORE_LABELS,
     EVENT_SCHEMA,
+    EVIDENCE_SCHEMA,
     LINK_SCHEMA,
+    OWN_TYPES,
     RELATION_SCHEMA,
     check_event_type,
     check_label,
     check_relationship_type,
     node_schema,
 )
-from graph.store import Counts, ErasureReport, Subgraph, WriteCounts, redact
+from graph.store import Counts, ErasureReport, Searched, Subgraph, WriteCounts, redact
 from graph.stored import (
     EPOCH,
     MICROSECOND,
     dangling,
+    first_said,
     instant,
     is_kept,
     label_of,
     moment,
     plain,
+    stored_evidence,
     stored_key,
     stored_relation,
+    was_erased,
     wrong_type,
 )
 
+_HIDDEN_TYPES: Final = OWN_TYPES - {"OF"}
+
 BATCH: Final = 10_000
 """Records in one transaction, rows in one Arrow batch, and what a read fetches at once."""
+
+VECTORS: Final = 1_000
+"""Vectors in one transaction: some megabytes."""
 
 ITEM_PROPERTIES: Final = frozenset({"key", "platform", "title", "text", "url", "created_at", "embedding"})
 ENTITY_PROPERTIES: Final = frozenset({"key", "name", "embedding"})
@@ -66,6 +91,12 @@ RELATION_PROPERTIES: Final = frozenset({"event_id"})
 """Names that an attribute cannot have here; see `_encoded`. `embedding` is left to a vector index."""
 
 WRITE_NODES: Final = "UNWIND $rows AS row MERGE (n:{label} {{key: row.key}}) SET n += row.properties"
+WRITE_ENTITIES: Final = """
+    UNWIND $rows AS row
+    MERGE (n:{label} {{key: row.key}})
+    ON CREATE SET n.name = row.mentioned
+    SET n += row.properties
+"""
 WRITE_ITEMS: Final = """
     UNWIND $rows AS row
     MERGE (i:Item {key: row.key})
@@ -96,14 +127,92 @@ WRITE_RELATIONS: Final = """
     RETURN count(*)
 """
 
+WRITE_VECTORS: Final = """
+    UNWIND $rows AS row
+    MATCH (n:{label} {{key: row.key}}) WHERE n.embedding IS NULL OR n.embedding <> row.vector
+    SET n.embedding = row.vector
+    RETURN count(*)
+"""
+VECTOR_INDEX: Final = """
+    CREATE VECTOR INDEX {label}_embedding IF NOT EXISTS FOR (n:{label}) ON (n.embedding)
+    OPTIONS {{indexConfig: {{`vector.dimensions`: {dim}, `vector.similarity_function`: 'cosine'}}}}
+"""
+_VECTOR_INDEX_DIM: Final = """
+    SHOW VECTOR INDEXES YIELD name, options WHERE name = $name RETURN options.indexConfig['vector.dimensions']
+"""
+_INDEX_TIMEOUT_S: Final = 3_600
+
 _MISSING: Final = "UNWIND $keys AS key WITH key WHERE NOT EXISTS {{ (:{label} {{key: key}}) }} RETURN key"
+_PEOPLE: Final = (
+    "CREATE CONSTRAINT Identity_pseudonym IF NOT EXISTS FOR (n:Identity) REQUIRE n.pseudonym IS UNIQUE",
+    "CREATE CONSTRAINT Tombstone_hash IF NOT EXISTS FOR (n:Tombstone) REQUIRE n.hash IS UNIQUE",
+    "CREATE CONSTRAINT EVIDENCE_id IF NOT EXISTS FOR ()-[e:EVIDENCE]-() REQUIRE e.id IS UNIQUE",
+    "CREATE INDEX Account_stated_user IF NOT EXISTS FOR (n:Account) ON (n.stated_user)",
+)
+"""What evidence and tombstones are found by. Evidence is (:Account)-[:EVIDENCE]->(:Identity), or to another account;
+stated_user, stated_evidence and stated_at of an account say what was stated of it, where evidence made more of it."""
+_LOCK_ACCOUNTS: Final = "UNWIND $accounts AS key MATCH (a:Account {key: key}) SET a.platform = a.platform RETURN a.key"
 _CURRENT_LINKS: Final = """
     UNWIND $accounts AS key
-    MATCH (a:Account {key: key})
-    SET a.platform = a.platform
-    WITH a
-    OPTIONAL MATCH (a)-[l:OF]->(u:User)
+    MATCH (a:Account {key: key})-[l:OF]->(u:User)
     RETURN a.key, u.key, l.evidence, l.at.epochMillis, l.at.microsecond
+"""
+_STATED_LINKS: Final = """
+    UNWIND $accounts AS key
+    MATCH (a:Account {key: key})-[l:OF]->(u:User)
+    WITH a, l, u, CASE WHEN a.stated_user IS NULL THEN l.at ELSE a.stated_at END AS at
+    RETURN a.key, coalesce(a.stated_user, u.key), coalesce(a.stated_evidence, l.evidence),
+           at.epochMillis, at.microsecond
+"""
+_ACCOUNTS_OF: Final = """
+    UNWIND $users AS key MATCH (:User {key: key})<-[:OF]-(a:Account) RETURN a.key
+    UNION UNWIND $users AS key MATCH (a:Account {stated_user: key}) RETURN a.key
+"""
+_EVIDENCE: Final = """
+    startNode(e).key, coalesce(endNode(e).key, endNode(e).pseudonym), e.source, e.at.epochMillis, e.at.microsecond,
+    e.left_out
+"""
+_READ_EVIDENCE: Final = f"""
+    MATCH (:Account)-[e:EVIDENCE]->() WHERE coalesce(e.revoked, false) = $revoked RETURN {_EVIDENCE}
+"""
+_EVIDENCE_OF_ACCOUNTS: Final = f"""
+    UNWIND $keys AS key MATCH (:Account {{key: key}})-[e:EVIDENCE]-() WITH DISTINCT e
+    RETURN {_EVIDENCE}, e.revoked IS NOT NULL
+"""
+_EVIDENCE_OF_IDENTITIES: Final = f"""
+    UNWIND $keys AS key MATCH (:Identity {{pseudonym: key}})<-[e:EVIDENCE]-() WHERE e.revoked IS NULL
+    RETURN {_EVIDENCE}
+"""
+_KNOWN_EVIDENCE: Final = f"""
+    UNWIND $ids AS id MATCH ()-[e:EVIDENCE {{id: id}}]->() RETURN id, e.revoked IS NOT NULL, {_EVIDENCE}
+"""
+_HOLDERS: Final = """
+    UNWIND $keys AS key MATCH (i:Identity {pseudonym: key}) SET i.pseudonym = i.pseudonym
+    WITH i MATCH (i)<-[e:EVIDENCE]-() WHERE e.revoked IS NULL RETURN i.pseudonym, count(e)
+"""
+_WRITE_EVIDENCE: Final = """
+    UNWIND $rows AS row
+    MATCH (a:Account {{key: row.account}})
+    MATCH (o:{label} {{{name}: row.other}})
+    MERGE (a)-[e:EVIDENCE {{id: row.id}}]->(o)
+    SET e.source = row.source, e.revoked = row.revoked, e.left_out = NULL,
+        e.at = CASE WHEN row.seconds IS NULL THEN NULL
+               ELSE datetime({{epochSeconds: row.seconds, nanosecond: row.nanos}}) END
+"""
+_WRITE_STATED: Final = """
+    UNWIND $rows AS row
+    MATCH (a:Account {key: row.account})
+    SET a.stated_user = row.user, a.stated_evidence = row.evidence,
+        a.stated_at = CASE WHEN row.seconds IS NULL THEN NULL
+                      ELSE datetime({epochSeconds: row.seconds, nanosecond: row.nanos}) END
+"""
+_DELETE_EMPTY_USERS: Final = """
+    UNWIND $users AS key MATCH (u:User {key: key}) WHERE NOT EXISTS { (u)<-[:OF]-() } DELETE u
+"""
+_HIT: Final = """
+    any(k IN keys(n) WHERE any(text IN $texts WHERE
+        toStringOrNull(n[k]) CONTAINS text
+        OR (n[k] IS :: LIST<STRING> AND any(part IN n[k] WHERE part CONTAINS text))))
 """
 _WRITE_LINKS: Final = """
     UNWIND $rows AS row
@@ -130,6 +239,10 @@ _EVENT_VALUES: Final = """
     [k IN keys(e) WHERE NOT k IN $reserved | [k, e[k]]]
 """
 _READ_EVENTS: Final = f"MATCH (a:Account)-[e:{{type}}]->(i:Item) RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}"
+_FIND_EVENTS: Final = f"""
+    UNWIND $ids AS id MATCH (a:Account)-[e:{{type}} {{{{event_id: id}}}}]->(i:Item)
+    RETURN e.event_id, a.key, i.key, {_EVENT_VALUES}, type(e)
+"""
 _READ_LINKS: Final = """
     MATCH (a:Account)-[l:OF]->(u:User) RETURN a.key, u.key, l.evidence, l.at.epochMillis, l.at.microsecond
 """
@@ -151,13 +264,13 @@ _EDGE: Final = """
 _EDGES_AROUND: Final = f"""
     UNWIND $nodes AS id
     MATCH (n) WHERE elementId(n) = id
-    MATCH (n)-[r]-() WHERE type(r) <> 'ON'
+    MATCH (n)-[r]-() WHERE NOT type(r) IN ['ON', 'EVIDENCE']
     WITH DISTINCT r LIMIT $limit
     WITH r, startNode(r) AS s, endNode(r) AS t {_EDGE}
 """
 _EDGES_AMONG: Final = f"""
     MATCH (s) WHERE elementId(s) IN $nodes
-    MATCH (s)-[r]->(t) WHERE type(r) <> 'ON' AND elementId(t) IN $nodes
+    MATCH (s)-[r]->(t) WHERE NOT type(r) IN ['ON', 'EVIDENCE'] AND elementId(t) IN $nodes
     WITH s, r, t LIMIT $limit {_EDGE}
 """
 _NODES: Final = """
@@ -180,6 +293,7 @@ class Neo4jStore:
         self._database = database
         self._labels: set[str] = set()
         self._event_types: set[str] = set()
+        self._people_prepared = False
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -227,6 +341,7 @@ class Neo4jStore:
 
     def ensure_schema(self) -> None:
         self._prepare(CORE_LABELS, ())
+        self._prepare_people()
 
     def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
         return self._in_batches(nodes, self._upsert_node_batch)
@@ -237,6 +352,28 @@ class Neo4jStore:
     def link(self, links: Iterable[Link]) -> WriteCounts:
         self._prepare(("Account", "User"), ())
         return self._in_batches(links, lambda batch: self._write(_write_links, batch))
+
+    def add_evidence(self, evidence: Iterable[Evidence], *, restore: bool = False) -> Sequence[Evidence]:
+        self._prepare_people()
+        new: list[Evidence] = []
+        source = iter(evidence)
+        while batch := list(islice(source, BATCH)):
+            new += self._write(_write_evidence, batch, restore)
+        return new
+
+    def revoke(self, evidence: Iterable[Evidence]) -> int:
+        return self._write(_revoke, list(evidence))
+
+    def evidence_of(self, accounts: Collection[AccountKey]) -> Sequence[Known]:
+        with self._session(neo4j.READ_ACCESS) as session:
+            known = session.execute_read(lambda tx: _Facts(tx).evidence_of(accounts))
+        return sorted(known, key=lambda one: one.evidence.id)
+
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        return self._stream(_READ_EVIDENCE, EVIDENCE_SCHEMA, {"revoked": revoked}, _evidence_columns)
+
+    def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
+        return sorted(map(_link, self._query(_STATED_LINKS, accounts=list(accounts))), key=lambda link: link.account)
 
     def labels(self) -> Sequence[str]:
         return sorted(self.counts().nodes)
@@ -271,10 +408,10 @@ class Neo4jStore:
     def counts(self) -> Counts:
         with self._session(neo4j.READ_ACCESS) as session:
             self._recall(session)
-            types = [row[0] for row in session.run("CALL db.relationshipTypes()") if _is_type(row[0])]
+            types = {row[0] for row in session.run("CALL db.relationshipTypes()") if _is_type(row[0])}
             return Counts(
                 _positive(session, "MATCH (n:{name}) RETURN count(n)", sorted(self._labels)),
-                _positive(session, "MATCH ()-[r:{name}]->() RETURN count(r)", sorted(set(types) - {"ON"})),
+                _positive(session, "MATCH ()-[r:{name}]->() RETURN count(r)", sorted(types - _HIDDEN_TYPES)),
             )
 
     def user_of(self, account: AccountKey) -> UserKey | None:
@@ -292,6 +429,14 @@ class Neo4jStore:
         found = {row[0]: _item(row) for row in rows}
         return [found[key] for key in keys if key in found]
 
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        query, wanted = _FIND_EVENTS.format(type=check_event_type(type)), list(dict.fromkeys(ids))
+        found = [
+            self._query(query, ids=wanted[start : start + BATCH], reserved=sorted(EVENT_PROPERTIES))
+            for start in range(0, len(wanted), BATCH)
+        ]
+        return [_event(row) for rows in found for row in rows]
+
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         labels = self._known_labels()
         with self._session(neo4j.READ_ACCESS) as session:
@@ -299,7 +444,7 @@ class Neo4jStore:
 
     def delete_relations(self, type: str) -> int:
         check_relationship_type(type)
-        if type in {"OF", "ON"} or type in self.event_types():
+        if type in OWN_TYPES or type in self.event_types():
             raise wrong_type(type)
         query = f"MATCH ()-[r:{type}]->() WITH r LIMIT $limit DELETE r RETURN count(*)"
         deleted = 0
@@ -307,25 +452,62 @@ class Neo4jStore:
             deleted += count
         return deleted
 
-    def erase(self, user: UserKey) -> ErasureReport:
-        rows = self._query("MATCH (:User {key: $key})<-[:OF]-(a:Account) RETURN a.key ORDER BY a.key", key=str(user))
-        accounts = [stored_key(AccountKey, row[0]) for row in rows]
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        name, dim = f"{check_label(label)}_embedding", vectors.shape[1]
+        with self._session() as session:
+            if session.run(_VECTOR_INDEX_DIM, name=name).values() not in ([], [[dim]]):
+                session.run(f"DROP INDEX {name} IF EXISTS").consume()
+        changed = 0
+        for start in range(0, len(keys), VECTORS):
+            part = slice(start, start + VECTORS)
+            rows = [{"key": str(key), "vector": v} for key, v in zip(keys[part], vectors[part].tolist(), strict=True)]
+            changed += self._write(_one, WRITE_VECTORS.format(label=label), {"rows": rows})[0]
+        with self._session() as session:
+            session.run(VECTOR_INDEX.format(label=label, dim=dim)).consume()
+            session.run("CALL db.awaitIndex($name, $seconds)", name=name, seconds=_INDEX_TIMEOUT_S).consume()
+        return changed
+
+    def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
+        self._prepare_people()
+        keys, digests = self._write(_forget_identity, user, set(accounts))
         query = """
             MATCH (a:Account {key: $key})-[r]-() WHERE type(r) <> 'OF'
             WITH r, r.event_id IS NOT NULL AS event LIMIT $limit DELETE r
             RETURN count(*), sum(CASE WHEN event THEN 1 ELSE 0 END)
         """
         events = 0
-        for account in accounts:
+        for account in keys:
             while (deleted := self._write(_one, query, {"key": str(account), "limit": BATCH}))[0]:
                 events += deleted[1]
         self._write(
             _one,
-            "OPTIONAL MATCH (u:User {key: $key}) OPTIONAL MATCH (u)<-[:OF]-(a:Account) DETACH DELETE a, u "
-            "RETURN count(*)",
-            {"key": str(user)},
+            "OPTIONAL MATCH (u:User {key: $key}) OPTIONAL MATCH (a:Account) WHERE a.key IN $accounts "
+            "DETACH DELETE a, u RETURN count(*)",
+            {"key": str(user), "accounts": list(keys)},
         )
-        return ErasureReport(user, tuple(accounts), events)
+        return ErasureReport(user, keys, events, digests)
+
+    def erased(self, keys: Collection[AccountKey | UserKey]) -> set[str]:
+        graves = {key: tombstone(key.digest) for key in keys}
+        with self._session(neo4j.READ_ACCESS) as session:
+            buried = session.execute_read(_buried, graves.values())
+        return {str(key) for key, grave in graves.items() if grave in buried}
+
+    def bury(self, tombstones: Iterable[str]) -> None:
+        self._prepare_people()
+        self._write(_one, _BURY, {"graves": sorted(tombstones)})
+
+    def tombstones(self) -> Sequence[str]:
+        return [grave for (grave,) in self._query("MATCH (t:Tombstone) RETURN t.hash ORDER BY t.hash")]
+
+    def search(self, texts: Collection[str]) -> Sequence[Searched]:
+        with self._session(neo4j.READ_ACCESS) as session:
+            parts = [(name, "(n:{name})") for (name,) in session.run("CALL db.labels()").values()]
+            parts += [(name, "()-[n:{name}]->()") for (name,) in session.run("CALL db.relationshipTypes()").values()]
+            return [
+                Searched(name, *_search(session, pattern.format(name=f"`{name.replace('`', '``')}`"), texts))
+                for name, pattern in parts
+            ]
 
     def close(self) -> None:
         self._driver.close()
@@ -362,7 +544,7 @@ class Neo4jStore:
     def _check_types(self, events: Collection[str], relations: Collection[str]) -> None:
         unseen = [type for type in events if type not in self._event_types]
         for type in relations:
-            if type in {"OF", "ON"} or type in events or type in self._event_types:
+            if type in OWN_TYPES or type in events or type in self._event_types:
                 raise wrong_type(type)
         if unseen:
             with self._session(neo4j.READ_ACCESS) as session:
@@ -392,6 +574,13 @@ class Neo4jStore:
             for statement in statements.values():
                 session.execute_write(_one, statement, {})
             self._recall(session)
+
+    def _prepare_people(self) -> None:
+        if not self._people_prepared:
+            with self._session() as session:
+                for statement in _PEOPLE:
+                    session.execute_write(_one, statement, {})
+            self._people_prepared = True
 
     def _recall(self, session: neo4j.Session) -> None:
         found = {(kind, name) for kind, name in session.run(_CONSTRAINTS).values()}
@@ -472,7 +661,14 @@ def _write_nodes(
         if label == "Item":
             own = [{"key": platform, "properties": {}} for platform in platforms]
             tx.run(WRITE_NODES.format(label="Platform"), rows=own).consume()
-        query = WRITE_ITEMS if label == "Item" else WRITE_NODES.format(label=label)
+        if label == "Account":
+            graves = {tombstone(row["key"].rpartition(":")[2]): row["key"] for row in rows[label]}
+            if buried := _buried(tx, graves):
+                raise was_erased(min(graves[grave] for grave in buried))
+        if label == "Item":
+            query = WRITE_ITEMS
+        else:
+            query = (WRITE_NODES if label in CORE_LABELS else WRITE_ENTITIES).format(label=label)
         ordered = sorted(rows[label], key=lambda row: row["key"])  # two writers take their locks in one order
         created += tx.run(query, rows=ordered).consume().counters.nodes_created
         if label == "Item":
@@ -546,35 +742,187 @@ def _write_relations(
 
 def _write_links(tx: neo4j.ManagedTransaction, links: list[Link]) -> WriteCounts:
     accounts = sorted({str(link.account) for link in links})
-    found = {row[0]: row for row in tx.run(_CURRENT_LINKS, accounts=accounts).values()}
+    found = {row[0] for row in tx.run(_LOCK_ACCOUNTS, accounts=accounts).values()}
     for link in links:
         if link.account not in found:
             raise dangling(f"the link to {link.user}", link.account)
-    current = {stored_key(AccountKey, key): _link(row) for key, row in found.items() if row[1] is not None}
-    settled = settle(links, current)
-    changed = settled.changed.values()
-    tx.run(
-        "UNWIND $accounts AS key MATCH (:Account {key: key})-[l:OF]->() DELETE l",
-        accounts=[str(link.account) for link in changed],
-    ).consume()
-    tx.run(
-        "UNWIND $users AS key MERGE (:User {key: key})", users=sorted({str(link.user) for link in changed})
-    ).consume()
-    rows = [
-        {
-            "account": str(link.account),
-            "user": str(link.user),
-            "evidence": link.evidence,
-            **_moment(link.at),
-        }
-        for link in changed
-    ]
-    tx.run(_WRITE_LINKS, rows=rows).consume()
-    tx.run(
-        "UNWIND $users AS key MATCH (u:User {key: key}) WHERE NOT EXISTS { (u)<-[:OF]-() } DELETE u",
-        users=sorted(str(user) for user in settled.left),
-    ).consume()
+    settled = settle(links, {link.account: link for link in map(_link, _rows(tx, _STATED_LINKS, accounts=accounts))})
+    changed = settled.changed
+    if changed:
+        left = _put_links(tx, changed.values()) | settled.left
+        if _rows(tx, "MATCH ()-[e:EVIDENCE]->() RETURN 1 LIMIT 1"):
+            _put_stated(tx, dict.fromkeys(changed))
+            left |= _recompute(tx, changed, {*left, *(link.user for link in changed.values())}, {})
+        tx.run(_DELETE_EMPTY_USERS, users=sorted(left)).consume()
     return WriteCounts(settled.created, len(links) - settled.created)
+
+
+def _put_links(tx: neo4j.ManagedTransaction, links: Collection[Link]) -> set[UserKey]:
+    """Write these links in the place of those that are there; returns the persons whom an account has left."""
+    accounts = [str(link.account) for link in links]
+    query = """
+        UNWIND $accounts AS key MATCH (:Account {key: key})-[l:OF]->(u:User)
+        WITH l, u.key AS user DELETE l RETURN user
+    """
+    left = {stored_key(UserKey, user) for (user,) in _rows(tx, query, accounts=accounts)}
+    tx.run("UNWIND $users AS key MERGE (:User {key: key})", users=sorted({str(link.user) for link in links})).consume()
+    tx.run(_WRITE_LINKS, rows=[_link_row(link) for link in links]).consume()
+    return left
+
+
+def _put_stated(tx: neo4j.ManagedTransaction, stated: Mapping[AccountKey, Link | None]) -> None:
+    nothing = {"user": None, "evidence": None, **_moment(None)}
+    rows = [
+        {"account": str(account), **nothing, **(_link_row(link) if link else {})} for account, link in stated.items()
+    ]
+    tx.run(_WRITE_STATED, rows=rows).consume()
+
+
+def _link_row(link: Link) -> dict[str, Any]:
+    return {"account": str(link.account), "user": str(link.user), "evidence": link.evidence, **_moment(link.at)}
+
+
+def _recompute(
+    tx: neo4j.ManagedTransaction,
+    ends: Iterable[AccountKey | IdentityKey],
+    users: Iterable[UserKey],
+    before: Mapping[str, int],
+) -> set[UserKey]:
+    """Find out anew who is who among all that is connected with these; returns persons whom an account has left."""
+    all_ = touched(_Facts(tx), ends, users, before)
+    resolved = resolve(all_)
+    current = {row[0]: _link(row) for row in _rows(tx, _CURRENT_LINKS, accounts=sorted(resolved.links))}
+    changed = {account: link for account, link in resolved.links.items() if link != current.get(account)}
+    left = set()
+    if changed:
+        left = _put_links(tx, changed.values())
+        stated = all_.stated
+        _put_stated(tx, {key: None if stated[key] == link else stated[key] for key, link in changed.items()})
+    rows = [
+        {"id": id, "left_out": resolved.left_out.get(id)}
+        for id, known in all_.known.items()
+        if known.left_out != resolved.left_out.get(id)
+    ]
+    tx.run(
+        "UNWIND $rows AS row MATCH ()-[e:EVIDENCE {id: row.id}]->() SET e.left_out = row.left_out", rows=rows
+    ).consume()
+    return left
+
+
+def _write_evidence(tx: neo4j.ManagedTransaction, batch: list[Evidence], restore: bool) -> list[Evidence]:
+    accounts = sorted({end for one in batch for end in (one.account, one.other) if isinstance(end, AccountKey)})
+    missing = _missing(tx, "Account", accounts)
+    by_id: dict[str, Evidence] = {}
+    for one in batch:
+        if missing & {one.account, one.other}:
+            raise dangling(f"the evidence from {one.source}", min(missing & {one.account, one.other}))
+        by_id[one.id] = min(one, by_id.get(one.id, one), key=first_said)
+    _write_links(tx, [Link(account, lone_user(account), LONE) for account in accounts])
+    known = {id: (revoked, _evidence(row)) for id, revoked, *row in _rows(tx, _KNOWN_EVIDENCE, ids=list(by_id))}
+    before = _Facts(tx).holders({one.other for one in by_id.values()})
+    new: list[Evidence] = []
+    changed: list[Evidence] = []
+    rows: dict[bool, _Rows] = {True: [], False: []}
+    for id, one in by_id.items():
+        revoked, old = known.get(id, (False, one))
+        said = min(one, old, key=first_said)
+        restored = revoked and restore
+        if id not in known or restored:
+            new.append(one)
+        if id not in known or restored or said != old:
+            changed.append(said)
+            row = {"id": id, "account": str(said.account), "other": str(said.other), "source": said.source}
+            rows[said.is_statement].append(
+                {**row, **_moment(said.at), "revoked": True if revoked and not restore else None}
+            )
+    if changed:
+        identities = sorted({row["other"] for row in rows[False]})
+        tx.run("UNWIND $keys AS key MERGE (:Identity {pseudonym: key})", keys=identities).consume()
+        tx.run(_WRITE_EVIDENCE.format(label="Account", name="key"), rows=rows[True]).consume()
+        tx.run(_WRITE_EVIDENCE.format(label="Identity", name="pseudonym"), rows=rows[False]).consume()
+        left = _recompute(tx, {end for one in changed for end in (one.account, one.other)}, (), before)
+        tx.run(_DELETE_EMPTY_USERS, users=sorted(left)).consume()
+    return new
+
+
+def _revoke(tx: neo4j.ManagedTransaction, evidence: list[Evidence]) -> int:
+    before = _Facts(tx).holders({one.other for one in evidence})
+    query = """
+        UNWIND $ids AS id MATCH ()-[e:EVIDENCE {id: id}]->() WHERE e.revoked IS NULL
+        SET e.revoked = true, e.left_out = NULL RETURN count(*)
+    """
+    done: int = _rows(tx, query, ids=list({one.id for one in evidence}))[0][0]
+    if done:
+        left = _recompute(tx, {end for one in evidence for end in (one.account, one.other)}, (), before)
+        tx.run(_DELETE_EMPTY_USERS, users=sorted(left)).consume()
+    return done
+
+
+def _forget_identity(
+    tx: neo4j.ManagedTransaction, user: UserKey, named: set[AccountKey]
+) -> tuple[tuple[AccountKey, ...], frozenset[str]]:
+    """Bury a person and these accounts, and remove their evidence; returns the accounts that exist, and the digests."""
+    query = """
+        MATCH (:User {key: $user})<-[:OF]-(a:Account) RETURN a.key
+        UNION MATCH (a:Account) WHERE a.key IN $named RETURN a.key
+    """
+    keys = {stored_key(AccountKey, key) for (key,) in _rows(tx, query, user=str(user), named=list(named))}
+    accounts = sorted(map(str, keys))
+    persons = {link.user for link in map(_link, _rows(tx, _STATED_LINKS, accounts=accounts))} | (
+        {user} if keys else set()
+    )
+    said = map(_evidence, _rows(tx, _EVIDENCE_OF_ACCOUNTS, keys=accounts))
+    ends = {end for one in said for end in (one.account, one.other)} - keys
+    identities = {end for end in ends if isinstance(end, IdentityKey)}
+    before = _Facts(tx).holders(identities)
+    graves = sorted({tombstone(key.digest) for key in keys | named | persons})
+    tx.run(_BURY, graves=graves).consume()
+    tx.run("UNWIND $keys AS key MATCH (:Account {key: key})-[e:EVIDENCE]-() DELETE e", keys=accounts).consume()
+    left = _recompute(tx, ends, (), before)
+    tx.run(_DELETE_EMPTY_USERS, users=sorted(left)).consume()
+    query = """
+        UNWIND $keys AS key MATCH (i:Identity {pseudonym: key}) WHERE NOT EXISTS { (i)<-[:EVIDENCE]-() }
+        WITH i, key DELETE i RETURN key
+    """
+    own = {stored_key(IdentityKey, key) for (key,) in _rows(tx, query, keys=sorted(identities))}
+    return tuple(sorted(keys)), frozenset(key.digest for key in keys | named | persons | own)
+
+
+_BURY: Final = "UNWIND $graves AS grave MERGE (:Tombstone {hash: grave})"
+
+
+def _buried(tx: neo4j.ManagedTransaction, graves: Collection[str]) -> set[str]:
+    query = "UNWIND $graves AS grave MATCH (:Tombstone {hash: grave}) RETURN grave"
+    return {grave for (grave,) in _rows(tx, query, graves=list(graves))}
+
+
+def _search(session: neo4j.Session, pattern: str, texts: Collection[str]) -> tuple[int, int]:
+    query = f"MATCH {pattern} RETURN count(*), sum(CASE WHEN {_HIT} THEN 1 ELSE 0 END)"
+    size, hits = session.run(query, {"texts": list(texts)}).single(strict=True)
+    return size, hits
+
+
+class _Facts:
+    """What `graph.links` asks of a store; what it has asked about stays locked until the transaction ends."""
+
+    def __init__(self, tx: neo4j.ManagedTransaction) -> None:
+        self._tx = tx
+
+    def evidence_of(self, ends: Collection[str]) -> list[Known]:
+        accounts = sorted(end for end in ends if end.startswith("account:"))
+        rows = [row[:6] for row in _rows(self._tx, _EVIDENCE_OF_ACCOUNTS, keys=accounts) if not row[6]]
+        rows += _rows(self._tx, _EVIDENCE_OF_IDENTITIES, keys=sorted(set(ends).difference(accounts)))
+        known = [Known(_evidence(row), row[5]) for row in rows]
+        return list({one.evidence.id: one for one in known}.values())
+
+    def holders(self, identities: Collection[str]) -> dict[str, int]:
+        found = dict(_rows(self._tx, _HOLDERS, keys=sorted(identities)))
+        return {**dict.fromkeys(identities, 0), **found}
+
+    def stated_of(self, accounts: Collection[str], users: Collection[str]) -> list[Link]:
+        found = {*accounts, *(key for (key,) in _rows(self._tx, _ACCOUNTS_OF, users=sorted(users)))}
+        self._tx.run(_LOCK_ACCOUNTS, accounts=sorted(found)).consume()
+        return [_link(row) for row in _rows(self._tx, _STATED_LINKS, accounts=sorted(found))]
 
 
 def _neighbourhood(tx: neo4j.ManagedTransaction, key: NodeKey, hops: int, limit: int, labels: list[str]) -> Subgraph:
@@ -607,6 +955,10 @@ def _neighbourhood(tx: neo4j.ManagedTransaction, key: NodeKey, hops: int, limit:
 def _one(tx: neo4j.ManagedTransaction, query: str, values: Mapping[str, Any]) -> Sequence[Any]:
     rows = tx.run(query, dict(values)).values()
     return rows[0] if rows else ()
+
+
+def _rows(tx: neo4j.ManagedTransaction, query: str, **values: Any) -> list[list[Any]]:
+    return tx.run(query, values).values()
 
 
 def _missing(tx: neo4j.ManagedTransaction, label: str, keys: Collection[str]) -> set[str]:
@@ -645,7 +997,10 @@ def _node_row(node: Node) -> dict[str, Any]:
             },
         }
     if isinstance(node, Entity):
-        return {"key": key, "properties": {"name": node.name, **_encoded(node.attributes, ENTITY_PROPERTIES)}}
+        named = _encoded(node.attributes, ENTITY_PROPERTIES)
+        if node.name != node.key.name:
+            named["name"] = node.name
+        return {"key": key, "mentioned": node.key.name, "properties": named}
     return {"key": key, "properties": {"platform": node.key.platform} if isinstance(node.key, AccountKey) else {}}
 
 
@@ -705,6 +1060,11 @@ def _link_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
     return [account, user, evidence, _instants(millis, micros)]
 
 
+def _evidence_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+    account, other, source, millis, micros, left_out = columns
+    return [account, other, source, _instants(millis, micros), left_out]
+
+
 def _relation_columns(columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
     return [*columns[:4], _json(columns[4], RELATION_PROPERTIES)]
 
@@ -734,6 +1094,11 @@ def _link(row: Sequence[Any]) -> Link:
     account, user, evidence, millis, micros = row
     at = None if millis is None else instant(_micros(millis, micros))
     return Link(stored_key(AccountKey, account), stored_key(UserKey, user), evidence, at)
+
+
+def _evidence(row: Sequence[Any]) -> Evidence:
+    account, other, source, millis, micros = row[:5]
+    return stored_evidence(account, other, source, None if millis is None else instant(_micros(millis, micros)))
 
 
 def _edge(type: str, ends: Sequence[str], properties: dict[str, Any]) -> Event | Relation | Link:

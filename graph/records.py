@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from graph.errors import RecordError
-from graph.keys import AccountKey, EntityKey, ItemKey, PlatformKey, UserKey
+from graph.keys import AccountKey, EntityKey, IdentityKey, ItemKey, PlatformKey, UserKey
 from graph.schema import check_event_type, check_relationship_type
 
 Scalar = str | int | float | bool
@@ -114,6 +114,62 @@ class Link:
 
 
 LONE = "lone"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why two accounts may be one person: both have the same identity, or one has logged in with the other.
+
+    A fact is its two ends, so it is one record whoever says it and however often; the first who said it is kept.
+    """
+
+    account: AccountKey
+    other: AccountKey | IdentityKey
+    """An identity that the account has; or an account that is the same person's, then the later of the two in order."""
+    source: str
+    """Who says so: a mapping's file, or what the operator gave."""
+    at: datetime | None = None
+    """Since when; None: always."""
+
+    def __post_init__(self) -> None:
+        _check_instant(self.at, "evidence about", self.account)
+        if isinstance(self.other, AccountKey):
+            if self.account == self.other:
+                raise RecordError(f"{self.account} cannot be linked with itself: give two accounts")
+            first, second = sorted((self.account, self.other))
+            object.__setattr__(self, "account", first)
+            object.__setattr__(self, "other", second)
+
+    @property
+    def kind(self) -> str:
+        """login between two accounts; else the identity's, such as mail or phone."""
+        return self.other.kind if isinstance(self.other, IdentityKey) else LOGIN
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal characters of its ends."""
+        return hashlib.blake2b(f"{self.account}\x1f{self.other}".encode(), digest_size=16).hexdigest()
+
+    @property
+    def is_statement(self) -> bool:
+        """Whether it says that two accounts are one person, rather than that both have the same identity."""
+        return isinstance(self.other, AccountKey)
+
+    @property
+    def is_within_a_platform(self) -> bool:
+        """Whether it says in so many words that two accounts of one platform are one person."""
+        return isinstance(self.other, AccountKey) and self.account.platform == self.other.platform
+
+    @property
+    def strength(self) -> float:
+        """How likely it is right, between 0 and 1."""
+        return STRENGTHS.get(self.kind, UNKNOWN_STRENGTH)
+
+
+LOGIN = "login"
+STRENGTHS: Mapping[str, float] = {LOGIN: 0.95, "mail": 0.9, "phone": 0.8}
+"""How likely evidence of a kind is right: an order, in which an address and a number together go before a login."""
+UNKNOWN_STRENGTH = 0.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,13 @@ from graph.errors import SchemaError
 CORE_LABELS: Final = ("Platform", "User", "Account", "Item")
 """Labels that every graph has; every other label is an entity's."""
 
-STRUCTURAL_TYPES: Final = frozenset({"OF", "ON", "FOLLOWS", "SAME_WORK", "LEADS_TO"})
+OWN_TYPES: Final = frozenset({"OF", "ON", "EVIDENCE"})
+"""Relationship types that a store writes by itself; neither an event's nor a relation's."""
+
+OWN_LABELS: Final = frozenset({"Identity", "Tombstone"})
+"""Labels of what a store keeps beside the graph and no read shows."""
+
+STRUCTURAL_TYPES: Final = OWN_TYPES | {"FOLLOWS", "SAME_WORK", "LEADS_TO"}
 """Relationship types that are never an event."""
 
 DEFAULT_EVENT_WEIGHTS: Final[Mapping[str, float]] = {
@@ -85,6 +91,16 @@ LINK_SCHEMA: Final = pa.schema(
     ]
 )
 """(:Account)-[:OF]->(:User)"""
+EVIDENCE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("account", pa.string(), nullable=False),
+        pa.field("other", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("at", _INSTANT),
+        pa.field("left_out", pa.string()),
+    ]
+)
+"""What is said about who is who; `left_out` says why something is not believed, and is null where it is."""
 RELATION_SCHEMA: Final = pa.schema(
     [
         pa.field("source_label", pa.string(), nullable=False),

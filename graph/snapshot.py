@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from graph.errors import SnapshotError
 from graph.interactions import Interactions
 from graph.keys import AccountKey, lone_user
+from graph.preference import HIGH, LOW, NEUTRAL, preferences, scales, signs
 from graph.schema import CORE_LABELS, EVENT_SCHEMA, LINK_SCHEMA, RELATION_SCHEMA, node_schema
 from graph.store import Counts, Store, redact
 from graph.vocabulary import Vocabulary
@@ -126,7 +127,9 @@ class Snapshot:
         items = self.items["key"].to_pylist()
         platforms = sorted(set(self.items["platform"].to_pylist()))
         platform_row = {platform: row for row, platform in enumerate(platforms)}
+        scale = scales(self.events["context"])
         frame: Any = pl.from_arrow(self.events.drop_columns(["context"]))
+        frame = frame.with_columns(*(pl.Series(name, values) for name, values in scale.items()))
         frame = frame.filter(pl.col("type").is_in(types))
 
         person = dict(zip(self.links["account"].to_pylist(), self.links["user"].to_pylist(), strict=True))
@@ -142,6 +145,8 @@ class Snapshot:
         if frame["item_row"].null_count():
             lost = frame.filter(pl.col("item_row").is_null())["item"][0]
             raise SnapshotError(f"{self.path} has events with {lost!r} but no such item: write the snapshot again")
+        if scale:
+            frame = _relative(frame)
         return Interactions(
             user=frame["user_row"].to_numpy(writable=True),
             item=frame["item_row"].to_numpy(writable=True),
@@ -354,6 +359,19 @@ def _id(cut: datetime | None, checksums: Mapping[str, str]) -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _relative(frame: Any) -> Any:
+    """Sorted events with what a value says beside the person's others, where its mapping says to read it so."""
+    import polars as pl
+
+    marked = (frame["value"].is_not_null() & frame[NEUTRAL].is_finite() & (frame[LOW] < frame[HIGH])).to_numpy()
+    user = frame["user_row"].to_numpy()[marked]
+    found = preferences(user, *(frame[name].to_numpy()[marked] for name in ("value", LOW, HIGH, NEUTRAL)))
+    value, weight = (frame[name].fill_null(float("nan")).to_numpy(writable=True) for name in ("value", "weight"))
+    value[marked] = found
+    weight[marked] = np.abs(weight[marked]) * signs(found)
+    return frame.with_columns(value=pl.Series(value), weight=pl.Series(weight))
 
 
 def _rows(key: str, keys: Sequence[str], row: str, rows: Iterable[int]) -> Any:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -17,17 +18,21 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from graph.errors import IsthmusError, RecordError, StoreError, StoreUnavailableError, StoreUrlError
-from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
-from graph.links import settle
+from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
+from graph.links import Known, resolve, settle, touched
 from graph.records import (
+    LONE,
     Account,
     Attributes,
     Edge,
     Entity,
     Event,
+    Evidence,
     Item,
     Link,
     Node,
@@ -38,25 +43,31 @@ from graph.records import (
 )
 from graph.schema import (
     EVENT_SCHEMA,
+    EVIDENCE_SCHEMA,
     LINK_SCHEMA,
+    OWN_TYPES,
     RELATION_SCHEMA,
     check_event_type,
     check_relationship_type,
     node_schema,
 )
-from graph.store import Counts, ErasureReport, Subgraph, WriteCounts
+from graph.store import Counts, ErasureReport, Searched, Subgraph, WriteCounts
 from graph.stored import (
     EPOCH,
     MICROSECOND,
     dangling,
+    first_said,
     instant,
     label_of,
     moment,
     plain,
+    stored_evidence,
     stored_key,
     stored_relation,
+    was_erased,
     wrong_type,
 )
+from graph.traces import search_tables
 
 BATCH: Final = 10_000
 """Rows in one Arrow batch."""
@@ -89,8 +100,22 @@ SCHEMA: Final = (
     """,
     "CREATE INDEX IF NOT EXISTS relations_of_source ON relations (source)",
     "CREATE INDEX IF NOT EXISTS relations_of_target ON relations (target)",
+    """
+    CREATE TABLE IF NOT EXISTS evidence (
+        id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, account INTEGER NOT NULL, other INTEGER, identity TEXT,
+        source TEXT NOT NULL, at INTEGER, left_out TEXT, revoked INTEGER NOT NULL DEFAULT 0)
+    """,
+    "CREATE INDEX IF NOT EXISTS evidence_of_account ON evidence (account)",
+    "CREATE INDEX IF NOT EXISTS evidence_of_other ON evidence (other) WHERE other IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS evidence_of_identity ON evidence (identity) WHERE identity IS NOT NULL",
+    """
+    CREATE TABLE IF NOT EXISTS stated (
+        account INTEGER PRIMARY KEY, user TEXT NOT NULL, evidence TEXT NOT NULL, at INTEGER)
+    """,
+    "CREATE INDEX IF NOT EXISTS stated_of_user ON stated (user)",
+    "CREATE TABLE IF NOT EXISTS tombstones (hash TEXT PRIMARY KEY) WITHOUT ROWID",
 )
-"""Instants are microseconds since 1970, UTC."""
+"""Instants are microseconds since 1970, UTC; `links` holds what came out, `stated` what was said where that differs."""
 
 INSERT_ITEM: Final = """
     INSERT INTO nodes (label, key, name, text, url, created_at, attributes) VALUES ('Item', ?, ?, ?, ?, ?, ?)
@@ -103,8 +128,11 @@ INSERT_ITEM: Final = """
 """
 INSERT_ENTITY: Final = """
     INSERT INTO nodes (label, key, name, attributes) VALUES (?, ?, ?, ?)
-    ON CONFLICT (label, key) DO UPDATE SET name = excluded.name, attributes = merged(attributes, excluded.attributes)
-    WHERE excluded.name IS NOT name OR excluded.attributes NOT IN ('{}', attributes)
+    ON CONFLICT (label, key) DO UPDATE SET
+        name = iif(excluded.name = substr(key, instr(key, ':') + 1), name, excluded.name),
+        attributes = merged(attributes, excluded.attributes)
+    WHERE excluded.name NOT IN (name, substr(key, instr(key, ':') + 1))
+        OR excluded.attributes NOT IN ('{}', attributes)
 """
 INSERT_KEY: Final = "INSERT INTO nodes (label, key) VALUES (?, ?) ON CONFLICT (label, key) DO NOTHING"
 INSERT_EVENT: Final = """
@@ -116,10 +144,14 @@ INSERT_RELATION: Final = """
     ON CONFLICT (type, source, target) DO UPDATE SET properties = excluded.properties
     WHERE excluded.properties IS NOT properties
 """
+INSERT_EVIDENCE: Final = """
+    INSERT OR REPLACE INTO evidence (id, digest, account, other, identity, source, at, revoked)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 INSERT_LINK: Final = "INSERT OR REPLACE INTO links (account, user, evidence, at) VALUES (?, ?, ?, ?)"
 
 _APPLICATION_ID: Final = 0x69737468  # "isth", in the file's header: another program's database is not ours to fill
-_VERSION: Final = 1
+_VERSION: Final = 2  # 1 was without evidence, stated links and tombstones
 
 _READ_NODES: Final[Mapping[str, str]] = {
     "Platform": "SELECT key FROM nodes WHERE label = ?",
@@ -148,6 +180,12 @@ _HISTORY: Final = """
     FROM events e CROSS JOIN nodes i ON i.id = e.item WHERE e.account = ?
     ORDER BY e.at DESC, e.sequence DESC, e.event_id DESC LIMIT ?
 """
+_FIND_EVENTS: Final = """
+    SELECT e.event_id, e.type, a.key, i.key, e.at, e.weight, e.value, e.sequence, e.context
+    FROM (SELECT DISTINCT value FROM json_each(?)) wanted
+    CROSS JOIN events e ON e.type = ? AND e.event_id = wanted.value
+    CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item
+"""
 _EVENT_EDGES: Final = """
     SELECT e.id, e.account, e.item, e.event_id, e.type, a.key, i.key, e.at, e.weight, e.value, e.sequence, e.context
     FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE {where} LIMIT :limit
@@ -169,6 +207,38 @@ _CURRENT_LINKS: Final = """
     SELECT a.key, u.key, l.evidence, l.at
     FROM links l CROSS JOIN nodes a ON a.id = l.account CROSS JOIN nodes u ON u.id = l.user
     WHERE l.account IN (SELECT value FROM json_each(?))
+"""
+
+_EVIDENCE: Final = "a.key, coalesce(o.key, e.identity), e.source, e.at, e.left_out"
+_JOINED: Final = "FROM evidence e CROSS JOIN nodes a ON a.id = e.account LEFT JOIN nodes o ON o.id = e.other"
+_READ_EVIDENCE: Final = f"SELECT {_EVIDENCE} {_JOINED} WHERE NOT e.revoked"
+_KNOWN_EVIDENCE: Final = f"""
+    SELECT e.digest, e.id, e.revoked, {_EVIDENCE} {_JOINED} WHERE e.digest IN (SELECT value FROM json_each(?))
+"""  # noqa: S608
+_EVIDENCE_OF: Final = f"""
+    WITH ends AS MATERIALIZED (
+        SELECT id FROM nodes WHERE label = 'Account' AND key IN (SELECT value FROM json_each(:keys)))
+    {_READ_EVIDENCE} AND e.account IN ends
+    UNION {_READ_EVIDENCE} AND e.other IN ends
+    UNION {_READ_EVIDENCE} AND e.identity IN (SELECT value FROM json_each(:keys))
+"""  # noqa: S608
+_SAID: Final = f"""
+    WITH ids AS MATERIALIZED (SELECT value FROM json_each(?))
+    SELECT {_EVIDENCE} {_JOINED} WHERE e.account IN ids OR e.other IN ids
+"""  # noqa: S608
+_STATED_OF: Final = """
+    WITH users AS MATERIALIZED (SELECT value FROM json_each(:users)),
+    accounts AS MATERIALIZED (
+        SELECT id FROM nodes WHERE label = 'Account' AND key IN (SELECT value FROM json_each(:accounts))
+        UNION SELECT account FROM stated WHERE user IN users
+        UNION SELECT account FROM links WHERE user IN (SELECT id FROM nodes WHERE label = 'User' AND key IN users))
+    SELECT a.key, coalesce(s.user, u.key), coalesce(s.evidence, l.evidence),
+        CASE WHEN s.user IS NULL THEN l.at ELSE s.at END
+    FROM accounts CROSS JOIN nodes a ON a.id = accounts.id CROSS JOIN links l ON l.account = a.id
+    CROSS JOIN nodes u ON u.id = l.user LEFT JOIN stated s ON s.account = a.id
+"""
+_DELETE_EMPTY_USER: Final = """
+    DELETE FROM nodes WHERE label = 'User' AND key = ? AND id NOT IN (SELECT user FROM links WHERE user = id)
 """
 
 _REMEMBERED: Final = 1_000_000
@@ -261,6 +331,30 @@ class SqliteStore:
     def link(self, links: Iterable[Link]) -> WriteCounts:
         return self._in_batches(links, _write_links)
 
+    def add_evidence(self, evidence: Iterable[Evidence], *, restore: bool = False) -> Sequence[Evidence]:
+        new: list[Evidence] = []
+        source = iter(evidence)
+        while batch := list(islice(source, TRANSACTION)):
+            with self._write() as connection:
+                new += _write_evidence(connection, batch, restore)
+        return new
+
+    def revoke(self, evidence: Iterable[Evidence]) -> int:
+        with self._write() as connection:
+            return _revoke(connection, list(evidence))
+
+    def evidence_of(self, accounts: Collection[AccountKey]) -> Sequence[Known]:
+        with self._read() as connection:
+            return sorted(_Facts(connection).evidence_of(accounts), key=lambda known: known.evidence.id)
+
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        query = f"SELECT {_EVIDENCE} {_JOINED} WHERE e.revoked = ?"
+        return self._stream(query, (revoked,), EVIDENCE_SCHEMA)
+
+    def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
+        with self._read() as connection:
+            return sorted(_Facts(connection).stated_of(accounts, ()), key=lambda link: link.account)
+
     def labels(self) -> Sequence[str]:
         with self._read() as connection:
             return _distinct(connection, "nodes", "label")
@@ -326,6 +420,12 @@ class SqliteStore:
             }
         return [found[key] for key in keys if key in found]
 
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        with self._read() as connection:
+            return [
+                _event(row) for row in connection.execute(_FIND_EVENTS, (json.dumps(list(ids)), check_event_type(type)))
+            ]
+
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         with self._read() as connection:
             start = _ids(connection, key.label, [key]).get(key)
@@ -343,24 +443,40 @@ class SqliteStore:
     def delete_relations(self, type: str) -> int:
         check_relationship_type(type)
         with self._write() as connection:
-            if type in {"OF", "ON"} or _holds(connection, "events", type):
+            if type in OWN_TYPES or _holds(connection, "events", type):
                 raise wrong_type(type)
             return connection.execute("DELETE FROM relations WHERE type = ?", (type,)).rowcount
 
-    def erase(self, user: UserKey) -> ErasureReport:
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        raise StoreError(f"{self.url} has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
+
+    def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
         with self._write() as connection:
-            accounts = _accounts(connection, user)
-            ids = [(id,) for id, _ in accounts]
-            events = connection.executemany("DELETE FROM events WHERE account = ?", ids).rowcount if ids else 0
-            connection.executemany("DELETE FROM relations WHERE source = ?", ids)
-            connection.executemany("DELETE FROM relations WHERE target = ?", ids)
-            connection.executemany("DELETE FROM links WHERE account = ?", ids)
-            connection.executemany("DELETE FROM nodes WHERE id = ?", ids)
-            connection.execute("DELETE FROM nodes WHERE label = 'User' AND key = ?", (str(user),))
-            connection.forget_ids()
+            found = dict(_accounts(connection, user))
+            others = set(accounts) - set(found.values())
+            found |= {id: key for key, id in _ids(connection, "Account", others).items()}
+            report = _erase(connection, user, found, set(accounts))
         with self._read() as connection:  # what was erased must not stay readable in the log either
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return ErasureReport(user, tuple(stored_key(AccountKey, key) for _, key in accounts), events)
+        return report
+
+    def erased(self, keys: Collection[AccountKey | UserKey]) -> set[str]:
+        graves = {key: tombstone(key.digest) for key in keys}
+        with self._read() as connection:
+            buried = _buried(connection, graves.values())
+        return {str(key) for key, grave in graves.items() if grave in buried}
+
+    def bury(self, tombstones: Iterable[str]) -> None:
+        with self._write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?)", [(grave,) for grave in tombstones])
+
+    def tombstones(self) -> Sequence[str]:
+        with self._read() as connection:
+            return [grave for (grave,) in connection.execute("SELECT hash FROM tombstones ORDER BY hash")]
+
+    def search(self, texts: Collection[str]) -> Sequence[Searched]:
+        with self._read() as connection:
+            return search_tables(connection, texts)
 
     def close(self) -> None:
         self._closed = True
@@ -382,9 +498,9 @@ class SqliteStore:
             tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if application == _APPLICATION_ID and version == _VERSION:
             return
-        if application == _APPLICATION_ID:
+        if application == _APPLICATION_ID and version > _VERSION:
             raise StoreError(f"{self._path} is a graph of form {version}, this program reads {_VERSION}: update it")
-        if tables:
+        if tables and application != _APPLICATION_ID:
             raise StoreUrlError(f"{self._path} is the database of another program: give the store another path")
         self.ensure_schema()
 
@@ -398,7 +514,7 @@ class SqliteStore:
                 counts += write(connection, batch)
         return counts
 
-    def _stream(self, query: str, values: tuple[str, ...], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _stream(self, query: str, values: tuple[str | bool, ...], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with self._read() as connection, closing(connection.cursor()) as cursor:
             cursor.execute(query, values)
             while rows := cursor.fetchmany(BATCH):
@@ -509,6 +625,9 @@ def _write_nodes(connection: _Connection, batch: list[Node]) -> WriteCounts:
     items = [node for node in batch if type(node) is Item]
     entities = [node for node in batch if type(node) is Entity]
     plain = [(node.key.label, str(node.key)) for node in batch if isinstance(node, Platform | User | Account)]
+    graves = {tombstone(node.key.digest): node.key for node in batch if isinstance(node, Account)}
+    if buried := _buried(connection, graves):
+        raise was_erased(min(graves[grave] for grave in buried))
     before = _last_id(connection)
     connection.executemany(INSERT_KEY, plain)
     written_platforms = _last_id(connection) - before
@@ -524,7 +643,7 @@ def _write_nodes(connection: _Connection, batch: list[Node]) -> WriteCounts:
                 item.title,
                 item.text,
                 item.url,
-                None if item.created_at is None else (item.created_at - EPOCH) // MICROSECOND,
+                _micros(item.created_at),
                 _json(item.attributes) if item.attributes else "{}",
             )
             for item in items
@@ -580,7 +699,7 @@ def _write_relations(connection: _Connection, relations: list[Relation]) -> Writ
     if not relations:
         return WriteCounts()
     for name in {relation.type for relation in relations}:
-        if name in {"OF", "ON"} or _holds(connection, "events", name):
+        if name in OWN_TYPES or _holds(connection, "events", name):
             raise wrong_type(name)
     keys: dict[str, set[str]] = {}
     ends = [(label_of(relation.source), label_of(relation.target)) for relation in relations]
@@ -615,31 +734,176 @@ def _write_links(connection: _Connection, links: list[Link]) -> WriteCounts:
     for link in links:
         if link.account not in accounts:
             raise dangling(f"the link to {link.user}", link.account)
-    current = {
-        stored_key(AccountKey, row[0]): _link(row)
-        for row in connection.execute(_CURRENT_LINKS, (json.dumps(list(accounts.values())),))
-    }
-    settled = settle(links, current)
-    changed = settled.changed.values()
-    connection.executemany(INSERT_KEY, [("User", user) for user in {str(link.user) for link in changed}])
-    users = _ids(connection, "User", {link.user for link in changed})
+    facts = _Facts(connection)
+    settled = settle(links, {link.account: link for link in facts.stated_of(accounts, ())})
+    changed = settled.changed
+    if changed:
+        left = _put_links(connection, changed.values()) | settled.left
+        if connection.execute("SELECT 1 FROM evidence LIMIT 1").fetchone() is not None:
+            connection.executemany("DELETE FROM stated WHERE account = ?", [(accounts[key],) for key in changed])
+            left |= _recompute(connection, changed, {*left, *(link.user for link in changed.values())}, {})
+        connection.executemany(_DELETE_EMPTY_USER, [(str(user),) for user in left])
+    return WriteCounts(settled.created, len(links) - settled.created)
+
+
+def _put_links(connection: _Connection, links: Collection[Link]) -> set[UserKey]:
+    """Write these links in the place of those that are there; returns the persons whom an account has left."""
+    accounts = _ids(connection, "Account", {link.account for link in links})
+    left = {stored_key(UserKey, row[1]) for row in _current(connection, accounts.values())}
+    connection.executemany(INSERT_KEY, [("User", user) for user in {str(link.user) for link in links}])
+    users = _ids(connection, "User", {link.user for link in links})
     connection.executemany(
         INSERT_LINK,
+        [(accounts[link.account], users[link.user], link.evidence, _micros(link.at)) for link in links],
+    )
+    return left
+
+
+def _current(connection: _Connection, accounts: Collection[int]) -> list[Sequence[Any]]:
+    return connection.execute(_CURRENT_LINKS, (json.dumps(list(accounts)),)).fetchall()
+
+
+def _recompute(
+    connection: _Connection,
+    ends: Iterable[AccountKey | IdentityKey],
+    users: Iterable[UserKey],
+    before: Mapping[str, int],
+) -> set[UserKey]:
+    """Find out anew who is who among all that is connected with these; returns persons whom an account has left."""
+    all_ = touched(_Facts(connection), ends, users, before)
+    resolved = resolve(all_)
+    ids = _ids(connection, "Account", resolved.links)
+    current = {row[0]: _link(row) for row in _current(connection, ids.values())}
+    changed = {account: link for account, link in resolved.links.items() if link != current.get(account)}
+    left = _put_links(connection, changed.values()) if changed else set()
+    connection.executemany("DELETE FROM stated WHERE account = ?", [(ids[account],) for account in changed])
+    connection.executemany(
+        "INSERT INTO stated VALUES (?, ?, ?, ?)",
         [
-            (
-                accounts[link.account],
-                users[link.user],
-                link.evidence,
-                None if link.at is None else (link.at - EPOCH) // MICROSECOND,
-            )
-            for link in changed
+            (ids[account], str(stated.user), stated.evidence, _micros(stated.at))
+            for account, link in changed.items()
+            if (stated := all_.stated.get(account)) is not None and stated != link
         ],
     )
     connection.executemany(
-        "DELETE FROM nodes WHERE label = 'User' AND key = ? AND id NOT IN (SELECT user FROM links WHERE user = id)",
-        [(str(user),) for user in settled.left],
+        "UPDATE evidence SET left_out = ? WHERE digest = ?",
+        [
+            (resolved.left_out.get(id), id)
+            for id, known in all_.known.items()
+            if known.left_out != resolved.left_out.get(id)
+        ],
     )
-    return WriteCounts(settled.created, len(links) - settled.created)
+    return left
+
+
+def _write_evidence(connection: _Connection, batch: list[Evidence], restore: bool) -> list[Evidence]:
+    ids = _ids(connection, "Account", {key for one in batch for key in (one.account, one.other)})
+    by_id: dict[str, Evidence] = {}
+    for one in batch:
+        for end in (one.account, one.other):
+            if isinstance(end, AccountKey) and end not in ids:
+                raise dangling(f"the evidence from {one.source}", end)
+        by_id[one.id] = min(one, by_id.get(one.id, one), key=first_said)
+    _write_links(connection, [Link(account, lone_user(account), LONE) for account in map(AccountKey.parse, ids)])
+    known = {
+        digest: (rowid, _evidence(row), revoked)
+        for digest, rowid, revoked, *row in connection.execute(_KNOWN_EVIDENCE, (json.dumps(list(by_id)),)).fetchall()
+    }
+    before = _Facts(connection).holders({one.other for one in by_id.values()})
+    changed: list[Evidence] = []
+    new: list[Evidence] = []
+    rows = []
+    for digest, one in by_id.items():
+        rowid, old, revoked = known.get(digest, (None, one, False))
+        said = min(one, old, key=first_said)
+        restored = revoked and restore
+        if rowid is None or restored:
+            new.append(one)
+        if rowid is None or restored or said != old:
+            changed.append(said)
+            ends = (ids[said.other], None) if said.is_statement else (None, str(said.other))
+            still_revoked = revoked and not restore
+            rows.append((rowid, digest, ids[said.account], *ends, said.source, _micros(said.at), still_revoked))
+    connection.executemany(INSERT_EVIDENCE, rows)
+    if changed:
+        left = _recompute(connection, {end for one in changed for end in (one.account, one.other)}, (), before)
+        connection.executemany(_DELETE_EMPTY_USER, [(str(user),) for user in left])
+    return new
+
+
+def _revoke(connection: _Connection, evidence: list[Evidence]) -> int:
+    before = _Facts(connection).holders({one.other for one in evidence})
+    done = connection.executemany(
+        "UPDATE evidence SET revoked = 1, left_out = NULL WHERE digest = ? AND NOT revoked",
+        [(one.id,) for one in evidence],
+    ).rowcount
+    if evidence and done:
+        left = _recompute(connection, {end for one in evidence for end in (one.account, one.other)}, (), before)
+        connection.executemany(_DELETE_EMPTY_USER, [(str(user),) for user in left])
+    return max(done, 0)
+
+
+def _erase(
+    connection: _Connection, user: UserKey, accounts: Mapping[int, str], named: set[AccountKey]
+) -> ErasureReport:
+    facts = _Facts(connection)
+    keys = {stored_key(AccountKey, key) for key in accounts.values()}
+    persons = {link.user for link in facts.stated_of(keys, ())} | ({user} if keys else set())
+    said = connection.execute(_SAID, (json.dumps(list(accounts)),))
+    ends = {end for row in said for one in [_evidence(row)] for end in (one.account, one.other)} - keys
+    before = facts.holders(ends)
+    rows = [(id,) for id in accounts]
+    events = connection.executemany("DELETE FROM events WHERE account = ?", rows).rowcount if rows else 0
+    for statement in (
+        "DELETE FROM relations WHERE source = ?",
+        "DELETE FROM relations WHERE target = ?",
+        "DELETE FROM evidence WHERE account = ?",
+        "DELETE FROM evidence WHERE other = ?",
+        "DELETE FROM stated WHERE account = ?",
+        "DELETE FROM links WHERE account = ?",
+        "DELETE FROM nodes WHERE id = ?",
+    ):
+        connection.executemany(statement, rows)
+    graves = {tombstone(key.digest) for key in keys | named | persons}
+    connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?)", [(grave,) for grave in graves])
+    left = _recompute(connection, ends, (), before)
+    connection.executemany(_DELETE_EMPTY_USER, [(str(one),) for one in {*left, *persons, user}])
+    connection.forget_ids()
+    query = "SELECT DISTINCT identity FROM evidence WHERE identity IN (SELECT value FROM json_each(?))"
+    shared = {identity for (identity,) in connection.execute(query, (json.dumps(list(ends)),))}
+    own = {end for end in ends if isinstance(end, IdentityKey) and end not in shared}
+    digests = frozenset(key.digest for key in keys | named | persons | own)
+    return ErasureReport(user, tuple(sorted(keys)), events, digests)
+
+
+def _buried(connection: _Connection, graves: Collection[str]) -> set[str]:
+    if connection.execute("SELECT 1 FROM tombstones LIMIT 1").fetchone() is None:
+        return set()
+    query = "SELECT hash FROM tombstones WHERE hash IN (SELECT value FROM json_each(?))"
+    return {grave for (grave,) in connection.execute(query, (json.dumps(list(graves)),))}
+
+
+class _Facts:
+    """What `graph.links` asks of a store."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def evidence_of(self, ends: Collection[str]) -> list[Known]:
+        rows = self._connection.execute(_EVIDENCE_OF, {"keys": json.dumps(list(ends))})
+        return [Known(_evidence(row), row[4]) for row in rows]
+
+    def holders(self, identities: Collection[str]) -> dict[str, int]:
+        query = (
+            "SELECT identity, count(*) FROM evidence WHERE NOT revoked "
+            "AND identity IN (SELECT value FROM json_each(?)) GROUP BY identity"
+        )
+        found = self._connection.execute(query, (json.dumps(list(identities)),))
+        return {**dict.fromkeys(identities, 0), **dict(found.fetchall())}
+
+    def stated_of(self, accounts: Collection[str], users: Collection[str]) -> list[Link]:
+        values = {"accounts": json.dumps(list(accounts)), "users": json.dumps(list(users))}
+        return [_link(row) for row in self._connection.execute(_STATED_OF, values)]
 
 
 class _Edges:
@@ -750,6 +1014,15 @@ def _link(row: Sequence[Any]) -> Link:
     return Link(
         stored_key(AccountKey, account), stored_key(UserKey, user), evidence, None if at is None else instant(at)
     )
+
+
+def _evidence(row: Sequence[Any]) -> Evidence:
+    account, other, source, at = row[:4]
+    return stored_evidence(account, other, source, None if at is None else instant(at))
+
+
+def _micros(at: datetime | None) -> int | None:
+    return None if at is None else (at - EPOCH) // MICROSECOND
 
 
 def _relation(row: Sequence[Any]) -> Relation:

@@ -1,13 +1,19 @@
 """Figures that tell whether events can be learned from: degrees, what is cold, and how platforms overlap."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from itertools import combinations
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from graph.interactions import Interactions
+from graph.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,115 @@ def stats(interactions: Interactions) -> GraphStats:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Figures of all that a store holds."""
+
+    graph: GraphStats
+    by_day: Sequence[tuple[str, date, int]]
+    """Platform, day in UTC and the events on it, sorted; without those that have no time."""
+    undated: Sequence[tuple[str, int]]
+    """Platform and its events at 1970-01-01T00:00Z exactly, where a source that knows no times puts them."""
+    people_of: Sequence[tuple[int, int]]
+    """How many events and how many people have so many, sorted."""
+
+
+def store_stats(store: Store) -> StoreStats:
+    """Figures of a store, streamed: memory grows with accounts, items and days, and not with events."""
+    by_account, by_item, by_day = _Sums("account", "platform"), _Sums("item", "platform"), _Sums("platform", "at")
+    types = Counter[str]()
+    for type in store.event_types():
+        for batch in store.read_events(type):
+            types[type] += len(batch)
+            platform = pc.struct_field(pc.extract_regex(batch["item"], "^(?P<platform>[^:]*):"), "platform")
+            day = pc.floor_temporal(batch["at"], unit="day")
+            # What has no time is at the first instant of a day that others are on: it gets one that no day begins at.
+            at = pc.if_else(pc.equal(batch["at"], _EPOCH), pa.scalar(_UNDATED, batch["at"].type), day)
+            rows = pa.table({"account": batch["account"], "item": batch["item"], "platform": platform, "at": at})
+            for sums in (by_account, by_item, by_day):
+                sums.add(rows)
+    user_of: dict[str, str] = {}
+    for batch in store.read_links():
+        user_of.update(zip(batch["account"].to_pylist(), batch["user"].to_pylist(), strict=True))
+    people: dict[str, Counter[str]] = {}
+    everybody = Counter[str]()
+    for account, platform, events in by_account.total():
+        user = user_of.get(account, account)
+        people.setdefault(platform, Counter())[user] += events
+        everybody[user] += events
+    warm: dict[str, list[int]] = {}
+    for _, platform, events in by_item.total():
+        warm.setdefault(platform, []).append(events)
+    items = Counter[str]()
+    for batch in store.read_nodes("Item"):
+        items.update(batch["platform"].to_pylist())
+    names = sorted({*items, *warm})
+    platforms = tuple(
+        PlatformStats(
+            platform=name,
+            items=items[name],
+            people=len(people.get(name, ())),
+            events=sum(warm.get(name, ())),
+            cold_items=items[name] - len(warm.get(name, ())),
+            per_item=_spread(np.array(warm.get(name, ()), np.int64)),
+            per_person=_spread(np.array([*people.get(name, Counter[str]()).values()], np.int64)),
+        )
+        for name in names
+    )
+    members = {name: people.get(name, Counter[str]()).keys() for name in names}
+    graph = GraphStats(
+        people=len(everybody),
+        items=items.total(),
+        events=types.total(),
+        event_types=tuple(sorted(types.items())),
+        per_person=_spread(np.array([*everybody.values()], np.int64)),
+        platforms=platforms,
+        overlaps=tuple(
+            _shared(p, q, len(members[p] & members[q]), len(members[p]), len(members[q]))
+            for p, q in combinations(names, 2)
+        ),
+    )
+    days = sorted(by_day.total())
+    return StoreStats(
+        graph,
+        by_day=tuple((platform, at.date(), events) for platform, at, events in days if at != _UNDATED),
+        undated=tuple((platform, events) for platform, at, events in days if at == _UNDATED),
+        people_of=tuple(sorted(Counter(everybody.values()).items())),
+    )
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNDATED: Final = _EPOCH - timedelta(microseconds=1)
+_HELD: Final = 1_000_000
+"""Partial sums that are held, beside the sum so far, before they are summed up."""
+
+
+class _Sums:
+    """Events by two columns, over tables that come one by one."""
+
+    def __init__(self, *by: str) -> None:
+        self._by = list(by)
+        self._tables: list[pa.Table] = []
+        self._held = 0
+
+    def add(self, rows: pa.Table) -> None:
+        counted = rows.select(self._by).group_by(self._by).aggregate([([], "count_all")])
+        self._tables.append(counted.rename_columns([*self._by, "events"]))
+        self._held += len(counted)
+        if self._held > _HELD:
+            self._tables, self._held = [self._summed()], 0
+
+    def total(self) -> Iterator[tuple[Any, ...]]:
+        """The columns and how many events there are with them."""
+        if self._tables:
+            for batch in self._summed().to_batches(10_000):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    def _summed(self) -> pa.Table:
+        summed = pa.concat_tables(self._tables).group_by(self._by).aggregate([("events", "sum")])
+        return summed.rename_columns([*self._by, "events"])
+
+
 def _platform(interactions: Interactions, p: int) -> PlatformStats:
     here = interactions.where(interactions.platform == p)
     items = int((interactions.item_platform == p).sum())
@@ -117,12 +232,19 @@ def _platform(interactions: Interactions, p: int) -> PlatformStats:
 
 def _overlap(platforms: Sequence[str], p: int, q: int, people: Sequence[NDArray[np.int64]]) -> Overlap:
     both = len(np.intersect1d(people[p], people[q], assume_unique=True))
-    smaller = min(len(people[p]), len(people[q]))
-    return Overlap(platforms[p], platforms[q], both, both / smaller if smaller else 0.0)
+    return _shared(platforms[p], platforms[q], both, len(people[p]), len(people[q]))
+
+
+def _shared(first: str, second: str, both: int, of_first: int, of_second: int) -> Overlap:
+    smaller = min(of_first, of_second)
+    return Overlap(first, second, both, both / smaller if smaller else 0.0)
 
 
 def _degrees(rows: NDArray[np.int64]) -> Degrees:
-    if not len(rows):
+    return _spread(np.unique(rows, return_counts=True)[1])
+
+
+def _spread(counts: NDArray[np.int64]) -> Degrees:
+    if not len(counts):
         return Degrees(0.0, 0.0, 0)
-    counts = np.unique(rows, return_counts=True)[1]
     return Degrees(float(counts.mean()), float(np.median(counts)), int(counts.max()))

@@ -7,17 +7,20 @@ Every write is idempotent: the same record again changes nothing. Reads stream.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from graph.errors import StoreUrlError
 from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
-from graph.records import Edge, Event, Item, Link, Node, Relation
+from graph.links import Known
+from graph.records import Edge, Event, Evidence, Item, Link, Node, Relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,18 @@ class ErasureReport:
     user: UserKey
     accounts: Sequence[AccountKey] = field(default_factory=tuple)
     events: int = 0
+    digests: Set[str] = field(default=frozenset(), compare=False)
+    """Pseudonyms that must be nowhere any more: the person's, the accounts', those of identities that no other has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A part of what is kept, and what was found in it."""
+
+    name: str
+    size: int
+    """Rows of a table or of a label's nodes; bytes of a file."""
+    hits: int
 
 
 class Store(Protocol):
@@ -69,8 +84,9 @@ class Store(Protocol):
     def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
         """Write nodes. A value that is None (or an attribute left out) leaves what the store has.
 
-        An item brings its platform's node along. Records go in batches, each a transaction: when one fails, those
-        before it stay written.
+        An item brings its platform's node along. An entity's name that only repeats its key's is a mention, and leaves
+        the name that the store has. Records go in batches, each a transaction: when one fails, those before it stay
+        written.
         """
 
     def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
@@ -81,11 +97,32 @@ class Store(Protocol):
         """
 
     def link(self, links: Iterable[Link]) -> WriteCounts:
-        """Say which person an account belongs to. An account has one OF; evidence replaces it, LONE never does.
+        """State which person an account belongs to. An account has one OF; evidence replaces it, LONE never does.
 
         Accounts must exist (StoreError names the first that does not).
         Users are created as needed and removed when their last account has left them.
+        Where `add_evidence` joins accounts, OF says what came out, and what was stated is kept beside it.
         """
+
+    def add_evidence(self, evidence: Iterable[Evidence], *, restore: bool = False) -> Sequence[Evidence]:
+        """Write why accounts may be one person, and join them as `graph.links` says; returns what is new.
+
+        Accounts must exist (StoreError names the first that does not); one without a person gets one of its own.
+        Only what is connected with the new evidence is looked at again. What was taken back stays so, unless
+        `restore` says otherwise. Reads of nodes, relations, counts and neighbourhoods show none of it.
+        """
+
+    def revoke(self, evidence: Iterable[Evidence]) -> int:
+        """Take evidence back: the graph becomes what it would be without it. Returns how many pieces there were."""
+
+    def evidence_of(self, accounts: Collection[AccountKey]) -> Sequence[Known]:
+        """What is said about who these accounts are, by id, and was not taken back."""
+
+    def read_evidence(self, *, revoked: bool = False) -> Iterator[pa.RecordBatch]:
+        """Stream the evidence that counts, or that was taken back, in EVIDENCE_SCHEMA; in no order."""
+
+    def stated_of(self, accounts: Collection[AccountKey]) -> Sequence[Link]:
+        """The links as they were stated of these accounts, before evidence joined them; by account."""
 
     def labels(self) -> Sequence[str]:
         """Labels that nodes have, sorted."""
@@ -120,14 +157,42 @@ class Store(Protocol):
     def items(self, keys: Sequence[ItemKey]) -> Sequence[Item]:
         """Those of the items that exist, in the order asked for."""
 
+    def events(self, type: str, ids: Sequence[str]) -> Sequence[Event]:
+        """Those of the events of a type that exist, each once, in no order."""
+
     def neighbourhood(self, key: NodeKey, hops: int = 1, limit: int = 200) -> Subgraph:
         """Nodes within `hops` relationships of a node and the relationships among them, at most `limit` edges."""
 
     def delete_relations(self, type: str) -> int:
         """Remove all relations of a type that we derived (LEADS_TO, SAME_WORK); returns how many there were."""
 
-    def erase(self, user: UserKey) -> ErasureReport:
-        """Remove a person: the user, their accounts and events. Erasing again finds nothing and is no error."""
+    def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
+        """Put vectors [N, D] on the nodes of these keys, under an index for semantic search in Cypher.
+
+        The index is called <label>_embedding, the property `embedding`; it compares by cosine and is ready when this
+        returns. Vectors of another length than before replace them and the index.
+
+        Returns: how many nodes had none or another one.
+        Raises: StoreError where the store has no such index (SQLite).
+        """
+
+    def erase(self, user: UserKey, accounts: Collection[AccountKey] = ()) -> ErasureReport:
+        """Remove a person: the user, their accounts, events and evidence, and these accounts, known or not.
+
+        Tombstones stay: none of them can be written again. Erasing again finds nothing and is no error.
+        """
+
+    def erased(self, keys: Collection[AccountKey | UserKey]) -> set[str]:
+        """Those of the accounts and persons that were erased; `upsert_nodes` raises ErasedError for such an account."""
+
+    def bury(self, tombstones: Iterable[str]) -> None:
+        """Refuse from now on what has one of these tombstones (`graph.keys.tombstone`), as after an erasure."""
+
+    def tombstones(self) -> Sequence[str]:
+        """All tombstones, sorted."""
+
+    def search(self, texts: Collection[str]) -> Sequence[Searched]:
+        """Look for texts in all that the store holds; a hit is a row, node or relationship with any of them."""
 
     def close(self) -> None:
         """Give back files and connections; safe to call again."""
@@ -175,7 +240,11 @@ def checksum(store: Store) -> dict[str, str]:
     sums = {label: _sum_rows(store.read_nodes(label)) for label in store.labels()}
     sums |= {type: _sum_rows(store.read_events(type)) for type in store.event_types()}
     sums |= {type: _sum_rows(store.read_relations(type)) for type in store.relation_types()}
+    sums |= {"EVIDENCE": said} if (said := _sum_rows(store.read_evidence())) != _NOTHING else {}
     return sums | {"OF": _sum_rows(store.read_links())}
+
+
+_NOTHING: Final = f"{0:032x}"
 
 
 def _sum_rows(batches: Iterator[pa.RecordBatch]) -> str:

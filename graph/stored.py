@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from graph.errors import RecordError, SchemaError, StoreError
-from graph.keys import AccountKey, EntityKey, ItemKey, PlatformKey, UserKey
-from graph.records import Attributes, Event, Relation, Scalar
-from graph.schema import CORE_LABELS, check_label
+from graph.errors import ErasedError, RecordError, SchemaError, StoreError
+from graph.keys import AccountKey, EntityKey, IdentityKey, ItemKey, PlatformKey, UserKey
+from graph.records import Attributes, Event, Evidence, Relation, Scalar
+from graph.schema import CORE_LABELS, OWN_LABELS, check_label
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
-KeyT = TypeVar("KeyT", PlatformKey, ItemKey, AccountKey, UserKey, EntityKey)
+KeyT = TypeVar("KeyT", PlatformKey, ItemKey, AccountKey, UserKey, IdentityKey, EntityKey)
 
 
 def instant(micros: int) -> datetime:
@@ -31,6 +31,11 @@ def moment(event: Event) -> tuple[datetime, float, str]:
     return event.at, -math.inf if event.sequence is None else event.sequence, event.event_id
 
 
+def first_said(evidence: Evidence) -> tuple[bool, datetime, str]:
+    """What evidence is ordered by: who said it first; what was always so comes before all."""
+    return evidence.at is not None, evidence.at or EPOCH, evidence.source
+
+
 def stored_key(kind: type[KeyT], text: str) -> KeyT:
     """A key that a store held."""
     return str.__new__(kind, text)
@@ -40,6 +45,13 @@ def stored_relation(type: str, ends: Sequence[str], properties: Mapping[str, Any
     """A relation that a store held; `ends` are source label, source, target label, target."""
     source_label, source, target_label, target = ends
     return Relation(type, _end(source_label, source), _end(target_label, target), properties)
+
+
+def stored_evidence(account: str, other: str, source: str, at: datetime | None) -> Evidence:
+    """Evidence that a store held."""
+    if other.startswith("account:"):
+        return Evidence(stored_key(AccountKey, account), stored_key(AccountKey, other), source, at)
+    return Evidence(stored_key(AccountKey, account), stored_key(IdentityKey, other), source, at)
 
 
 def _end(label: str, text: str) -> ItemKey | AccountKey | EntityKey:
@@ -58,7 +70,7 @@ def label_of(key: PlatformKey | ItemKey | AccountKey | UserKey | EntityKey) -> s
 @cache
 def _entity_label(kind: str) -> str:
     label = check_label(stored_key(EntityKey, f"{kind}:").label)
-    if label in CORE_LABELS:
+    if label in CORE_LABELS or label in OWN_LABELS:
         raise SchemaError(f"entities of the kind {kind!r} would get the label {label}, which is not theirs: rename it")
     return label
 
@@ -94,6 +106,11 @@ def is_kept(value: object) -> bool:
 def dangling(what: str, key: str) -> StoreError:
     """The error of an edge whose end is not in the store."""
     return StoreError(f"{what} needs {key}, which is not in the store: write its node first; nothing was written")
+
+
+def was_erased(key: str) -> ErasedError:
+    """The error of an account that was erased and is sent again."""
+    return ErasedError(f"{key} was erased and is not taken again; nothing was written: leave its rows out")
 
 
 def wrong_type(type: str) -> SchemaError:

@@ -123,6 +123,17 @@ def embed(
     )
 
 
+def index(store: Store, var: Path, model_name: str = DEFAULT_MODEL) -> Mapping[str, int]:
+    """Put the vectors that `embed` wrote on the store's nodes, for semantic search in Cypher.
+
+    Returns: by label, how many nodes had none or another one.
+    Raises: StoreError where the store has no vector index; IngestError if there are no vectors.
+    """
+    folder = var / "vectors" / vectors_name(model_name)
+    held = {label: _Vectors.read(folder / f"{label}.parquet") for label in _labels(store)}
+    return {label: store.index_vectors(label, v.keys, v.matrix) for label, v in held.items() if len(v.keys)}
+
+
 @dataclass(frozen=True)
 class _Texts:
     """What the nodes of a label say, by key."""

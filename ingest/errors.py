@@ -5,11 +5,24 @@ IngestError                 the run cannot go on, or its counts do not add up
 └── SourceError             an export that is missing, empty, damaged or not of the format its mapping says
 """
 
+import re
+
 from graph.errors import IsthmusError
+
+_USER = re.compile(r"""(://)[^/\s'"]*@""")
+_QUERY = re.compile(r"""(://[^\s'"?]*\?)[^\s'"?=]*=[^\s'"]*""")
+
+
+def redacted(text: str) -> str:
+    """A text whose URLs have lost their users, passwords and queries, which may hold a signature or a key."""
+    return _QUERY.sub(r"\1…", _USER.sub(r"\1…@", text)) if "://" in text else text
 
 
 class IngestError(IsthmusError):
-    """The run cannot go on, or its counts do not add up."""
+    """The run cannot go on, or its counts do not add up; the message never holds a secret of a URL."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))
 
 
 class MappingError(IngestError, ValueError):

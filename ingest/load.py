@@ -3,9 +3,10 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -15,28 +16,48 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
-from graph.records import Event, Platform
+from graph.records import LONE, Entity, Event, Item, Platform, Relation
 from graph.store import Store, WriteCounts
-from ingest.errors import IngestError
+from graph.tombstones import Tombstones
+from ingest.errors import IngestError, redacted
 from ingest.identity import People
-from ingest.mapping import Accounts, Events, Identities, ItemLinks, Items, Mapping, Triples
+from ingest.mapping import (
+    Accounts,
+    Entities,
+    Events,
+    Follows,
+    Identities,
+    ItemLinks,
+    Items,
+    Mapping,
+    Relations,
+    Triples,
+    optional_columns,
+)
 from ingest.parse import (
     Keyring,
+    ParsedAccount,
     ParsedItem,
     ParsedTriple,
     Rejected,
     Values,
     account_parser,
+    account_reader,
+    entity_parser,
     event_parser,
+    follow_parser,
     identity_parser,
     item_parser,
     link_parser,
+    relation_parser,
     triple_parser,
 )
-from ingest.plan import Part, plan
-from ingest.quarantine import BadRow, Quarantine
+from ingest.plan import Part, opened, plan
+from ingest.quarantine import BadRow, Broken, Origin, Quarantine, state_of
 from ingest.report import FileReport, IngestReport
-from ingest.sources.rows import Malformed, Source, open_source
+from ingest.rules import Rule
+from ingest.sources.files import is_url
+from ingest.sources.rows import Malformed, Row, Source
 
 BATCH: Final = 50_000
 """Rows that are parsed and written together."""
@@ -54,8 +75,9 @@ def ingest(
     pseudonyms: Pseudonyms,
     var: Path,
     *,
-    data: Path,
+    data: Path | str,
     console: Console | None = None,
+    limit: int | None = None,
 ) -> IngestReport:
     """Read what the mappings describe into the store.
 
@@ -63,79 +85,141 @@ def ingest(
     catalogues, knowledge and events, each over all mappings. A table that two mappings name is read once.
 
     Args:
-        data: the directory that the mappings' files are relative to.
+        data: the directory, or the URL of one, that the mappings' files are relative to.
         console: where a progress bar goes when the run takes over 2 seconds and it is a terminal.
+        limit: read the first so many rows of each file. Items that may lie beyond them are then taken to exist.
     Raises: MappingError, SourceError (nothing is written); StoreError; IngestError. What was written before an
         error stays; the same run again adds the rest.
     """
-    parts = plan(mappings, data)
+    parts = plan(mappings, data, limit)
+    catalogued = any(isinstance(part.section, Items) for part in parts)
     started = time.perf_counter()
     store.ensure_schema()
-    with Quarantine(var / "quarantine") as quarantine, _Progress(parts, console) as progress, _no_cycle_collection():
-        run = _Run(store, Keyring(pseudonyms), quarantine, progress, data)
-        for part in parts:
-            run.load(part)
-        return IngestReport(run.files, time.perf_counter() - started, quarantine.path, run.reasons.most_common())
+    store.bury(Tombstones(var))
+    with _Progress(parts, console) as progress, _no_cycle_collection():
+        partial = limit is not None and not catalogued
+        run = Run(store, Keyring(pseudonyms), var, progress, partial=partial)
+        for part, origin in origins(parts, str(data)):
+            run.load(part, origin)
+        told = run.broken(), run.people.left_out()
+        return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", *told)
 
 
+def origins(parts: Sequence[Part], data: str) -> list[tuple[Part, Origin]]:
+    """The parts of a plan with what their rows are called in quarantine."""
+    place = redacted(data) if is_url(data) else str(Path(data).absolute())
+    counted: Counter[Origin] = Counter()
+    named = []
+    for part in parts:
+        name = type(part.section).__name__.lower()
+        shared = isinstance(part.section, Identities) and part.section.platform is not None
+        first = Origin(part.mapping.path.absolute(), name, 0, place, part.file.name, shared)
+        named.append((part, first._replace(position=counted[first])))
+        counted[first] += 1
+    return named
+
+
+_ANOTHERS: Final = Rejected("account", "", "belongs to another person by an earlier row", Rule.CONTRADICTS_PERSON)
+_ERASED: Final = Rejected("account", "", "is of somebody who was erased: it is not taken again", Rule.ERASED)
 _UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier one names"
+_OTHERWISE: Final = "is not what an earlier row says"
 
 RecordT = TypeVar("RecordT")
 KeyT = TypeVar("KeyT", bound=str)
 
 
-class _Run:
+class Run:
     """One run's state: what is known to be in the store, and the reports so far."""
 
     def __init__(
-        self, store: Store, keyring: Keyring, quarantine: Quarantine, progress: "_Progress", data: Path
+        self,
+        store: Store,
+        keyring: Keyring,
+        var: Path,
+        progress: "_Progress | None" = None,
+        *,
+        partial: bool = False,
+        retrying: bool = False,
     ) -> None:
         self._store = store
         self._keyring = keyring
-        self._quarantine = quarantine
+        self._quarantine = Quarantine(var / "quarantine")
         self._progress = progress
-        self._data = data
-        self._people = People(store)
+        self._partial = partial
+        self._retrying = retrying
+        self._latest = datetime.now(UTC) + timedelta(days=1)
+        self.people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
+        self._named: set[ItemKey] = set()
         self._entities: set[str] = set()
         self._links: dict[int, dict[str, ItemKey]] = {}
+        self._broken: dict[tuple[str, str, str, Rule], tuple[int, int, str]] = {}
         self.files: list[FileReport] = []
-        self.reasons: Counter[str] = Counter()
 
-    def load(self, part: Part) -> None:
-        """Read one file into the store."""
-        source = open_source(part.path, part.section)
+    def broken(self) -> list[Broken]:
+        """Which rules were broken where, the most frequent first."""
+        found = [Broken(*place, *told) for place, told in self._broken.items()]
+        return sorted(found, key=lambda broken: -broken.rows)
+
+    def load(self, part: Part, origin: Origin, lines: Collection[int] | None = None) -> None:
+        """Read one file into the store, or these lines of it alone."""
+        source = opened(part)
         try:
             given = part.mapping, source.columns, self._keyring
+            reading = _Reading(part, origin, source, lines, account_reader(part.section, *given))
             match part.section:
                 case Identities() as section:
-                    self._read(part, source, identity_parser(section, *given), self._write_identities)
+                    self._read(reading, identity_parser(section, *given), self._write_identities)
                 case Accounts() as section:
-                    self._read(part, source, account_parser(section, *given), self._write_accounts)
+                    self._read(reading, account_parser(section, *given), self._write_accounts)
                 case Items() as section:
-                    self._read(part, source, item_parser(section, *given), self._write_items)
+                    self._read(reading, item_parser(section, *given), self._write_items)
+                    self._partial |= self.files[-1].read == part.limit
                 case Events() as section:
-                    self._read(part, source, event_parser(section, *given), self._write_events)
+                    parse = event_parser(section, *given, latest=self._latest)
+                    self._read(reading, parse, self._event_writer(section))
+                case Follows() as section:
+                    self._read(reading, follow_parser(section, *given), self._write_follows)
+                case Entities() as section:
+                    self._read(reading, entity_parser(section, *given), self._write_entities)
+                case Relations() as section:
+                    self._read(reading, relation_parser(section, *given), self._write_triples)
                 case ItemLinks() as section:
                     links = self._links.setdefault(id(part.knowledge), {})
-                    self._read(part, source, link_parser(section, *given), self._holder(links))
+                    self._read(reading, link_parser(section, *given), self._holder(links))
                 case Triples() if part.knowledge is not None:
                     links = self._links.get(id(part.knowledge), {})
-                    self._read(part, source, triple_parser(part.knowledge, source.columns, links), self._write_triples)
+                    self._read(reading, triple_parser(part.knowledge, *given, links), self._write_triples)
+        finally:
+            source.close()
+
+    def hold_links(self, part: Part, section: ItemLinks) -> None:
+        """Read which ids of a knowledge base are items, for triples that follow; of its rows nothing is said."""
+        source = opened(part)
+        try:
+            parse = link_parser(section, part.mapping, source.columns, self._keyring)
+            hold = self._holder(self._links.setdefault(id(part.knowledge), {}))
+            rows = source.rows()
+            while batch := list(islice(rows, BATCH)):
+                parsed = [parse(values) for _, values in batch if not isinstance(values, Malformed)]
+                hold([pair for pair in parsed if not isinstance(pair, Rejected)])
         finally:
             source.close()
 
     def _read(
         self,
-        part: Part,
-        source: Source,
+        reading: "_Reading",
         parse: Callable[[Values], RecordT | Rejected],
         write: "Callable[[list[RecordT]], _Written]",
     ) -> None:
         started = time.perf_counter()
+        part, origin = reading.part, reading.origin
+        nothing = frozenset(part.section.missing)
+        optional = [(name, reading.source.columns.index(column)) for name, column in optional_columns(part.section)]
+        missing: Counter[str] = Counter()
         read = accepted = duplicates = rejected = 0
-        places: list[tuple[int, Values | Malformed]] = []
+        places: list[tuple[int, Values]] = []
         records: list[RecordT] = []
         bad: list[BadRow] = []
 
@@ -145,51 +229,82 @@ class _Run:
                 written = write(records)
                 accepted += written.counts.created
                 duplicates += written.counts.existing
-                bad.extend(BadRow(*places[at], reason) for at, reason in written.refused)
-            for row in bad:
-                self.reasons[f"{row.reason.field} {row.reason.rule}".strip()] += 1
+                bad.extend(reading.bad_row(*places[at], reason) for at, reason in written.refused)
+            for name, at in optional:
+                missing[name] += sum(not values[at].strip() for _, values in places)
+            if erased := self.people.erased(row.account for row in bad if row.account is not None):
+                # Of somebody who was erased nothing is kept, not even a pseudonym beside another fault.
+                bad[:] = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
             rejected += len(bad)
             bad.sort(key=lambda row: row.line)
-            self._quarantine.add(part.mapping, part.section, part.path, source.columns, bad)
-            self._progress.update(part, source.position())
+            self._count(origin, bad)
+            if bad:
+                self._quarantine.add(origin, state_of(part.file), bad)
+            if self._progress is not None:
+                self._progress.update(part, reading.source.position())
             places.clear()
             records.clear()
             bad.clear()
 
-        rows = source.rows()
+        rows = reading.rows()
         while batch := list(islice(rows, BATCH)):
             read += len(batch)
-            for row in batch:
-                line, values = row
-                record = Rejected("", "", values.rule) if isinstance(values, Malformed) else parse(values)
+            for line, values in batch:
+                if isinstance(values, Malformed):
+                    rule = Rule.ENCODING if values.undecodable else Rule.MALFORMED
+                    bad.append(BadRow(line, Rejected("", "", values.rule, rule)))
+                    continue
+                if nothing:
+                    values = ["" if value in nothing else value for value in values]
+                record = parse(values)
                 if isinstance(record, Rejected):
-                    bad.append(BadRow(line, values, record))
+                    bad.append(reading.bad_row(line, values, record))
                 else:
-                    places.append(row)
+                    places.append((line, values))
                     records.append(record)
             flush()
-        file = str(part.path.relative_to(self._data))
+        self._quarantine.settle(origin)
         if accepted + duplicates + rejected != read:
             raise IngestError(
-                f"{file}: {accepted} accepted, {duplicates} duplicates and {rejected} rejected do not make the {read} "
-                "rows that were read: this is a fault of Isthmus, please report it"
+                f"{origin.file}: {accepted} accepted, {duplicates} duplicates and {rejected} rejected do not make the "
+                f"{read} rows that were read: this is a fault of Isthmus, please report it"
             )
-        name = type(part.section).__name__.lower()
         seconds = time.perf_counter() - started
-        self.files.append(FileReport(file, name, read, accepted, duplicates, rejected, seconds))
+        counts = read, accepted, duplicates, rejected
+        self.files.append(FileReport(origin.file, origin.section, *counts, seconds, dict(+missing)))
+
+    def _count(self, origin: Origin, bad: Sequence[BadRow]) -> None:
+        for row in bad:
+            place = origin.file, origin.section, row.reason.field, row.reason.rule
+            count, first, detail = self._broken.get(place, (0, row.line, row.reason.detail))
+            self._broken[place] = count + 1, first, detail
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
-        stated = [self._people.state(account, user) for account, user in pairs]
+        if self._retrying:  # the rows that spoke of these accounts before are not read again, but the store heard them
+            for link in self._store.stated_of([account for account, _ in pairs]):
+                if link.evidence != LONE:
+                    self.people.state(link.account, link.user)
+        erased = self.people.erase_again(pairs)
+        stated = ["erased" if pair[0] in erased else self.people.state(*pair) for pair in pairs]
         new = [pair for pair, state in zip(pairs, stated, strict=True) if state == "new"]
-        reason = Rejected("account", "", "belongs to another person by an earlier row")
-        counts = self._people.write_stated(new) + WriteCounts(existing=stated.count("same"))
-        return _Written(counts, [(at, reason) for at, state in enumerate(stated) if state == "conflict"])
+        counts = self.people.write_stated(new) + WriteCounts(existing=stated.count("same"))
+        reasons = {"conflict": _ANOTHERS, "erased": _ERASED}
+        return _Written(counts, [(at, reasons[state]) for at, state in enumerate(stated) if state in reasons])
 
-    def _write_accounts(self, accounts: list[AccountKey]) -> "_Written":
-        written = self._people.write_seen(accounts)
-        return _Written(WriteCounts(written.created, len(accounts) - written.created))
+    def _write_accounts(self, rows: list[ParsedAccount]) -> "_Written":
+        ends = [(row.account, *(one.other for one in row.evidence)) for row in rows]
+        erased = self.people.erased(end for among in ends for end in among if isinstance(end, AccountKey))
+        refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
+        taken = [row for row, among in zip(rows, ends, strict=True) if erased.isdisjoint(among)]
+        created = self.people.write_evidence([row.evidence for row in taken if row.evidence])
+        created += self.people.write_seen(row.account for row in taken if not row.evidence).created
+        return _Written(WriteCounts(created, len(taken) - created), refused)
 
     def _write_items(self, parsed: list[ParsedItem]) -> "_Written":
+        refused = self._contradicting_items(parsed)
+        if refused:
+            gone = {at for at, _ in refused}
+            parsed = [item for at, item in enumerate(parsed) if at not in gone]
         platforms = {item.item.key.platform for item in parsed} - self._platforms
         self._store.upsert_nodes(Platform(PlatformKey(name)) for name in sorted(platforms))
         self._platforms |= platforms
@@ -199,17 +314,75 @@ class _Run:
         self._remember(self._entities, new)
         counts = self._store.upsert_nodes(item.item for item in parsed)
         self._remember(self._items, (item.item.key for item in parsed))
+        self._remember(self._named, (item.item.key for item in parsed))
         self._store.upsert_edges(relation for item in parsed for _, relation in item.entities)
-        return _Written(counts)
+        return _Written(counts, refused)
 
-    def _write_events(self, events: list[Event]) -> "_Written":
-        absent = self._absent([event.item for event in events])
-        unknown = [at for at, event in enumerate(events) if event.item in absent] if absent else []
-        refused = [(at, Rejected("item", events[at].item, _UNKNOWN_ITEM)) for at in unknown]
-        if refused:
-            events = [event for event in events if event.item not in absent]
-        self._people.write_seen(event.account for event in events)
-        return _Written(self._store.upsert_edges(events), refused)
+    def _contradicting_items(self, parsed: list[ParsedItem]) -> "list[tuple[int, Rejected]]":
+        """Rows that say otherwise of an item than an earlier row of this run; an earlier run is out of date, not wrong.
+
+        Another run may know better. A row that is tried again is of the run that is in the store.
+        """
+        keys = {item.item.key for item in parsed}
+        again = keys if self._retrying else keys & self._named
+        said = {item.key: item for item in self._store.items(sorted(again))} if again else {}
+        refused = []
+        for at, item in enumerate(parsed):
+            before = said.setdefault(item.item.key, item.item)
+            if before is item.item:
+                continue
+            for field in ("title", "text", "created_at"):
+                first, second = getattr(before, field), getattr(item.item, field)
+                if first is None and second is not None:
+                    said[item.item.key] = before = replace(before, **{field: second})
+                elif second not in {None, first}:
+                    refused.append((at, Rejected(field, str(second), _OTHERWISE, Rule.CONTRADICTS_ITEM)))
+                    break
+        return refused
+
+    def _event_writer(self, section: Events) -> "Callable[[list[Event]], _Written]":
+        # An id that is a hash of all that an event says but its value can only be told again with another value.
+        may_contradict = section.id is not None or section.value is not None
+
+        def write(events: list[Event]) -> _Written:
+            absent = self._absent([event.item for event in events])
+            erased = self.people.erased(event.account for event in events)
+            refused, kept = [], list(enumerate(events))
+            if absent or erased:
+                for at, event in enumerate(events):
+                    if event.account in erased:
+                        refused.append((at, _ERASED))
+                    elif event.item in absent:
+                        refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
+                kept = [(at, each) for at, each in kept if each.item not in absent and each.account not in erased]
+            self.people.write_seen(event.account for _, event in kept)
+            counts = self._store.upsert_edges(event for _, event in kept)
+            if may_contradict and counts.existing:
+                contradicting = self._contradicting_events(kept)
+                counts = WriteCounts(counts.created, counts.existing - len(contradicting))
+                refused += contradicting
+            return _Written(counts, refused)
+
+        return write
+
+    def _contradicting_events(self, events: list[tuple[int, Event]]) -> "list[tuple[int, Rejected]]":
+        """Events whose id the store has with another account, item, time, order or value."""
+        ids: dict[str, list[str]] = {}
+        for _, event in events:
+            ids.setdefault(event.type, []).append(event.event_id)
+        stored = {
+            (type, event.event_id): event for type, those in ids.items() for event in self._store.events(type, those)
+        }
+        refused = []
+        for at, event in events:
+            first = stored[event.type, event.event_id]
+            for field in ("account", "item", "at", "sequence", "value"):
+                before, now = getattr(first, field), getattr(event, field)
+                if before != now and before is not None and now is not None:
+                    shown = "" if field == "account" else str(now)
+                    refused.append((at, Rejected(field, shown, _OTHERWISE, Rule.CONTRADICTS_EVENT)))
+                    break
+        return refused
 
     def _holder(self, links: dict[str, ItemKey]) -> "Callable[[list[tuple[str, ItemKey]]], _Written]":
         """Links are held for the triples that follow, so they are accepted in every run."""
@@ -220,9 +393,10 @@ class _Run:
             accepted = duplicates = 0
             for at, (entity, item) in enumerate(pairs):
                 if item in absent:
-                    refused.append((at, Rejected("item", item, _UNKNOWN_ITEM)))
+                    refused.append((at, Rejected("item", item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
                 elif links.get(entity, item) != item:
-                    refused.append((at, Rejected("entity", entity, f"is {links[entity]} by an earlier row")))
+                    by = f"is {links[entity]} by an earlier row"
+                    refused.append((at, Rejected("entity", entity, by, Rule.CONTRADICTS_LINK)))
                 elif entity in links:
                     duplicates += 1
                 else:
@@ -232,18 +406,44 @@ class _Run:
 
         return hold
 
+    def _write_follows(self, follows: list[Relation]) -> "_Written":
+        ends = [[end for end in (each.source, each.target) if isinstance(end, AccountKey)] for each in follows]
+        erased = self.people.erased(end for among in ends for end in among)
+        refused = [(at, _ERASED) for at, among in enumerate(ends) if not erased.isdisjoint(among)]
+        known = [each for each, among in zip(follows, ends, strict=True) if erased.isdisjoint(among)]
+        self.people.write_seen(end for among in ends for end in among if erased.isdisjoint(among))
+        return _Written(self._store.upsert_edges(known), refused)
+
+    def _write_entities(self, entities: list[Entity]) -> "_Written":
+        counts = self._store.upsert_nodes(entities)
+        self._remember(self._entities, (entity.key for entity in entities))
+        return _Written(counts)
+
     def _write_triples(self, parsed: list[ParsedTriple]) -> "_Written":
+        items = [[end for end in (t.relation.source, t.relation.target) if isinstance(end, ItemKey)] for t in parsed]
+        absent = self._absent([item for ends in items for item in ends])
+        refused = []
+        if absent:
+            missing = [next((item for item in ends if item in absent), None) for ends in items]
+            refused = [
+                (at, Rejected("item", item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM))
+                for at, item in enumerate(missing)
+                if item
+            ]
+            parsed = [triple for triple, item in zip(parsed, missing, strict=True) if item is None]
         entities = {triple.entity.key: triple.entity for triple in parsed if triple.entity is not None}
         new = {key: entity for key, entity in entities.items() if key not in self._entities}
         self._store.upsert_nodes(new.values())
         self._remember(self._entities, new)
-        return _Written(self._store.upsert_edges(triple.relation for triple in parsed))
+        return _Written(self._store.upsert_edges(triple.relation for triple in parsed), refused)
 
     def _absent(self, keys: list[ItemKey]) -> set[ItemKey]:
         """Those of the keys that the store has no item of."""
         unknown = set(keys) - self._items
         if not unknown:
             return unknown
+        if self._partial:
+            self._store.upsert_nodes(Item(key) for key in unknown)
         found = {item.key for item in self._store.items(sorted(unknown))}
         self._remember(self._items, found)
         return unknown - found
@@ -267,6 +467,38 @@ def _no_cycle_collection() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reading:
+    """One file that is being read."""
+
+    part: Part
+    origin: Origin
+    source: Source
+    lines: Collection[int] | None
+    """The lines to read; None for all."""
+    account_of: Callable[[Values], AccountKey | None]
+
+    def rows(self) -> Iterator[Row]:
+        if self.lines is None:
+            yield from self.source.rows()
+            return
+        wanted = set(self.lines)
+        for row in self.source.rows() if wanted else ():
+            if row[0] in wanted:
+                wanted.remove(row[0])
+                yield row
+                if not wanted:
+                    return
+        for line in sorted(wanted):
+            yield line, Malformed("begins no row as the mapping now reads the file")
+
+    def bad_row(self, line: int, values: Values, reason: Rejected) -> BadRow:
+        """A row that is not taken, with what must not be kept of it."""
+        private = self.part.mapping.private_columns
+        ids = [value for name, value in zip(self.source.columns, values, strict=True) if name in private]
+        return BadRow(line, reason, self.account_of(values), ids)
+
+
+@dataclass(frozen=True, slots=True)
 class _Written:
     """What became of a batch: counts of the store, and positions in the batch that were refused, with reasons."""
 
@@ -278,7 +510,7 @@ class _Progress:
     """A bar over the bytes of all files, shown from the second second on, on a terminal only."""
 
     def __init__(self, parts: Sequence[Part], console: Console | None) -> None:
-        self._sizes = {id(part): part.path.stat().st_size for part in parts}
+        self._sizes = {id(part): part.file.size or 0 for part in parts}
         self._done = dict.fromkeys(self._sizes, 0.0)
         self._console = console
         self._started = time.perf_counter()
@@ -296,7 +528,7 @@ class _Progress:
             self._task = self._bar.add_task("ingest", total=sum(self._sizes.values()))
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.path.name}")
+            self._bar.update(self._task, completed=sum(self._done.values()), description=f"ingest {part.file.name}")
 
     def __enter__(self) -> Self:
         return self

@@ -7,15 +7,29 @@ import math
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Final, NoReturn, TypeVar
+from zoneinfo import ZoneInfo
 
-from graph.errors import KeyFormatError, RecordError
-from graph.keys import AccountKey, EntityKey, ItemKey, Pseudonyms, UserKey, check_platform
-from graph.records import Attributes, Entity, Event, Item, Relation, event_digest
+from graph.errors import KeyFormatError
+from graph.keys import (
+    MAX_KEY_LENGTH,
+    AccountKey,
+    EntityKey,
+    IdentityKey,
+    ItemKey,
+    Pseudonyms,
+    UserKey,
+    check_platform,
+)
+from graph.records import Attributes, Entity, Event, Evidence, Item, Relation, event_digest
+from ingest.identity import normal_identity
 from ingest.mapping import (
     Accounts,
+    Entities,
+    EntityRule,
     Events,
+    Follows,
     Identities,
     Instant,
     ItemLinks,
@@ -23,9 +37,12 @@ from ingest.mapping import (
     Knowledge,
     Mapping,
     PlatformRule,
+    Relations,
+    Section,
     TypeRule,
     ValueRule,
 )
+from ingest.rules import Rule
 from ingest.sources.rows import LIST_SEPARATOR
 
 Values = Sequence[str]
@@ -46,8 +63,9 @@ class Rejected:
     """The field of the mapping's section, such as at; "" for the row as a whole."""
     value: str
     """The value that broke the rule; empty where it would be an account's or a person's id."""
-    rule: str
-    """What is wrong with it, as the end of a sentence that begins with the value."""
+    detail: str
+    """What is wrong with it, as the end of a sentence that begins with the value; it repeats no part of the row."""
+    rule: Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +77,16 @@ class ParsedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class ParsedAccount:
+    """An account with what its row says about whose it is."""
+
+    account: AccountKey
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedTriple:
-    """A triple that touches an item of the platform."""
+    """What a table or a knowledge base says of an item of the platform."""
 
     relation: Relation
     entity: Entity | None
@@ -96,6 +122,10 @@ class Keyring:
         """The pseudonymous key of a person; raises KeyFormatError for an empty id."""
         return self._pseudonyms.user(_identity(raw))
 
+    def identity(self, kind: str, normal: str) -> IdentityKey:
+        """The pseudonymous key of a mail address or telephone number in its one spelling."""
+        return self._pseudonyms.identity(kind, normal)
+
     def item(self, platform: str, raw: str) -> ItemKey:
         """The key of an item; raises KeyFormatError."""
         known = self.items(platform)
@@ -104,6 +134,32 @@ class Keyring:
             key = ItemKey(platform, raw.strip())
             _remember(known, raw, key)
         return key
+
+
+def account_reader(
+    section: Section, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], AccountKey | None]:
+    """Compile what says whose a row is, however broken the rest of it; None where the row does not say."""
+    match section:
+        case Accounts():
+            column, rule = section.id, mapping.platform
+        case Events():
+            column, rule = section.account, mapping.platform
+        case Follows():
+            column, rule = section.account, mapping.platform
+        case Identities():
+            column, rule = section.account, _identity_platform(section, mapping)
+        case _:
+            return lambda _: None
+    platform_of, at = _platform(rule, columns), columns.index(column)
+
+    def account_of(values: Values) -> AccountKey | None:
+        try:
+            return _account_key(keyring, platform_of(values), values[at], "account")
+        except _Reject:
+            return None
+
+    return account_of
 
 
 def item_parser(
@@ -116,7 +172,7 @@ def item_parser(
     created_of = _instant(section.created_at, columns, "created_at") if section.created_at else None
     created_at = columns.index(section.created_at.column) if section.created_at else 0
     attributes_of = _attributes(section.attributes, columns)
-    rules = [(columns.index(r.column), r.separator, r.kind, r.relation) for r in section.entities]
+    names_of = [(_names(rule, columns), rule.kind, rule.relation) for rule in section.entities]
     entity_of = _entities()
 
     def parse(values: Values) -> ParsedItem | Rejected:
@@ -125,8 +181,8 @@ def item_parser(
             created = created_of(values) if created_of is not None and values[created_at] else None
             item = Item(key, title_of(values), text_of(values), url_of(values), created, attributes_of(values))
             found: dict[tuple[str, str], tuple[Entity, Relation]] = {}
-            for at, separator, kind, relation in rules:
-                for name in _names(values[at], separator):
+            for names, kind, relation in names_of:
+                for name in names(values):
                     entity = entity_of("entities", kind, name)
                     found[relation, entity.key] = entity, Relation(relation, key, entity.key)
             return ParsedItem(item, tuple(found.values()))
@@ -138,14 +194,37 @@ def item_parser(
 
 def account_parser(
     section: Accounts, mapping: Mapping, columns: Sequence[str], keyring: Keyring
-) -> Callable[[Values], AccountKey | Rejected]:
+) -> Callable[[Values], ParsedAccount | Rejected]:
     """Compile the parser of a list of accounts."""
     platform_of = _platform(mapping.platform, columns)
     id_at = columns.index(section.id)
+    since = _instant(section.at, columns) if section.at else None
+    since_at = columns.index(section.at.column) if section.at else 0
+    named = {"mail": section.mail, "phone": section.phone}
+    shared = [(kind, columns.index(column)) for kind, column in named.items() if column is not None]
+    logins = [(platform, columns.index(column)) for platform, column in section.logins.items()]
+    source = mapping.path.name
 
-    def parse(values: Values) -> AccountKey | Rejected:
+    def parse(values: Values) -> ParsedAccount | Rejected:
         try:
-            return _account_key(keyring, platform_of(values), values[id_at], "id")
+            account = _account_key(keyring, platform_of(values), values[id_at], "id")
+            at = since(values) if since is not None and values[since_at].strip() else None
+            found: list[Evidence] = []
+            for kind, place in shared:
+                if raw := values[place].strip():
+                    normal = normal_identity(kind, raw)
+                    if normal is None:
+                        _reject(
+                            kind, "", f"is neither {_MEANT[kind]} nor a hash of one in hexadecimal", Rule.NO_IDENTITY
+                        )
+                    found.append(Evidence(account, keyring.identity(kind, normal), source, at))
+            for platform, place in logins:
+                if values[place].strip():
+                    other = _account_key(keyring, platform, values[place], "logins")
+                    if other == account:
+                        _reject("logins", "", "is the account itself", Rule.ITSELF)
+                    found.append(Evidence(account, other, source, at))
+            return ParsedAccount(account, tuple(found))
         except _Reject as reject:
             return reject.reason
 
@@ -156,8 +235,7 @@ def identity_parser(
     section: Identities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], tuple[AccountKey, UserKey] | Rejected]:
     """Compile the parser of an identity table."""
-    rule = PlatformRule(column=section.platform, names=mapping.platform.names) if section.platform else mapping.platform
-    platform_of = _platform(rule, columns)
+    platform_of = _platform(_identity_platform(section, mapping), columns)
     account_at, person_at = columns.index(section.account), columns.index(section.person)
 
     def parse(values: Values) -> tuple[AccountKey, UserKey] | Rejected:
@@ -165,7 +243,7 @@ def identity_parser(
             account = _account_key(keyring, platform_of(values), values[account_at], "account")
             return account, keyring.user(values[person_at])
         except KeyFormatError:
-            return Rejected("person", "", "is empty or not text")
+            return Rejected("person", "", "is empty or not text", Rule.EMPTY)
         except _Reject as reject:
             return reject.reason
 
@@ -173,17 +251,18 @@ def identity_parser(
 
 
 def event_parser(
-    section: Events, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+    section: Events, mapping: Mapping, columns: Sequence[str], keyring: Keyring, *, latest: datetime | None = None
 ) -> Callable[[Values], Event | Rejected]:
-    """Compile the parser of a file of events."""
+    """Compile the parser of a file of events; one that happened after `latest` is a bad row."""
     platform_of = _platform(mapping.platform, columns)
     account_at, item_at = columns.index(section.account), columns.index(section.item)
     constant = section.type.constant
     type_of = _event_type(section.type, columns)
-    at_of = _instant(section.at, columns) if section.at else lambda _: EPOCH
+    at_of = _instant(section.at, columns, latest=latest) if section.at else lambda _: EPOCH
     value_of = _value(section.value, columns) if section.value else None
     sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
     context_of = _attributes(section.context, columns)
+    marks = section.value.marks if section.value else {}
     id_at = columns.index(section.id) if section.id else None
     accounts_of, items_of = keyring.accounts, keyring.items
     only = mapping.platform.name
@@ -206,12 +285,75 @@ def event_parser(
             if id_at is None:
                 event_id = event_digest(type, account, item, at, sequence)
             else:
-                event_id = f"{platform}:{values[id_at].strip() or _reject('id', '', 'is empty')}"
-            return Event(event_id, type, account, item, at, weight, value, sequence, context_of(values))
+                event_id = _event_id(platform, values[id_at].strip())
+            context = context_of(values)
+            if marks and value is not None:
+                context = {**context, **marks}
+            return Event(event_id, type, account, item, at, weight, value, sequence, context)
         except _Reject as reject:
             return reject.reason
-        except RecordError as error:
-            return Rejected("", "", str(error))
+
+    return parse
+
+
+def follow_parser(
+    section: Follows, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Relation | Rejected]:
+    """Compile the parser of a table of who follows whom."""
+    platform_of = _platform(mapping.platform, columns)
+    account_at, follows_at = columns.index(section.account), columns.index(section.follows)
+
+    def parse(values: Values) -> Relation | Rejected:
+        try:
+            platform = platform_of(values)
+            account = _account_key(keyring, platform, values[account_at], "account")
+            followed = _account_key(keyring, platform, values[follows_at], "follows")
+            if account == followed:
+                _reject("follows", "", "is the account itself", Rule.ITSELF)
+            return Relation("FOLLOWS", account, followed)
+        except _Reject as reject:
+            return reject.reason
+
+    return parse
+
+
+def entity_parser(
+    section: Entities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], Entity | Rejected]:
+    """Compile the parser of a table of entities."""
+    id_at = columns.index(section.id)
+    name_of, attributes_of = _optional(section.name, columns), _attributes(section.attributes, columns)
+
+    def parse(values: Values) -> Entity | Rejected:
+        try:
+            key = EntityKey(section.kind, values[id_at])
+        except KeyFormatError:
+            return Rejected("id", values[id_at], _NAME_FORM, Rule.KEY_FORM)
+        return Entity(key, name_of(values) or key.name, attributes_of(values))
+
+    return parse
+
+
+def relation_parser(
+    section: Relations, mapping: Mapping, columns: Sequence[str], keyring: Keyring
+) -> Callable[[Values], ParsedTriple | Rejected]:
+    """Compile the parser of a table of one relation."""
+    platform_of = _platform(mapping.platform, columns)
+    item_at, target_at = columns.index(section.item), columns.index(section.target)
+    type, kind = section.type, section.kind
+    entity_of = _entities()
+
+    def parse(values: Values) -> ParsedTriple | Rejected:
+        try:
+            platform = platform_of(values)
+            item = _item_key(keyring, platform, values[item_at], "item")
+            if kind == "item":
+                other = _item_key(keyring, platform, values[target_at], "target")
+                return _between_items(type, item, other, "target")
+            entity = entity_of("target", kind, values[target_at].strip())
+            return ParsedTriple(Relation(type, item, entity.key), entity)
+        except _Reject as reject:
+            return reject.reason
 
     return parse
 
@@ -225,7 +367,7 @@ def link_parser(
 
     def parse(values: Values) -> tuple[str, ItemKey] | Rejected:
         try:
-            entity = values[entity_at].strip() or _reject("entity", "", "is empty")
+            entity = values[entity_at].strip() or _reject("entity", "", "is empty", Rule.EMPTY)
             return entity, _item_key(keyring, platform, values[item_at], "item")
         except _Reject as reject:
             return reject.reason
@@ -234,24 +376,34 @@ def link_parser(
 
 
 def triple_parser(
-    section: Knowledge, columns: Sequence[str], items: Map[str, ItemKey]
+    section: Knowledge, mapping: Mapping, columns: Sequence[str], keyring: Keyring, links: Map[str, ItemKey]
 ) -> Callable[[Values], ParsedTriple | Rejected]:
-    """Compile the parser of triples; `items` says which ids of the knowledge base are items of the platform."""
+    """Compile the parser of triples; `links` says which ids of the knowledge base are items of the platform.
+
+    Where the section has no table of links, such an id is the platform's own.
+    """
     triples = section.triples
     head_at, relation_at, tail_at = (columns.index(c) for c in (triples.head, triples.relation, triples.tail))
     rules = section.relations
     entity_of = _entities()
+    platform = mapping.platform.name or ""
+
+    def item_of(field: str, id: str) -> ItemKey:
+        if section.links is None:
+            return _item_key(keyring, platform, id, field)
+        return links.get(id) or _reject(field, id, _UNLINKED, Rule.UNLINKED)
 
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
             name = values[relation_at].strip()
-            rule = rules.get(name) or _reject("relation", name, "is not among the mapping's relations")
+            rule = rules.get(name)
+            if rule is None:
+                _reject("relation", name, "is not among the mapping's relations", Rule.UNKNOWN_RELATION)
             ends = [("head", values[head_at].strip()), ("tail", values[tail_at].strip())]
             (near_field, near), (far_field, far) = reversed(ends) if rule.inverse else ends
-            item = items.get(near) or _reject(near_field, near, "is not linked to an item of this platform")
+            item = item_of(near_field, near)
             if rule.kind == "item":
-                other = items.get(far) or _reject(far_field, far, "is not linked to an item of this platform")
-                return ParsedTriple(Relation(rule.type, item, other), None)
+                return _between_items(rule.type, item, item_of(far_field, far), far_field)
             entity = entity_of(far_field, rule.kind, far)
             return ParsedTriple(Relation(rule.type, item, entity.key), entity)
         except _Reject as reject:
@@ -259,6 +411,14 @@ def triple_parser(
 
     return parse
 
+
+def _between_items(type: str, item: ItemKey, other: ItemKey, field: str) -> ParsedTriple:
+    if item == other:
+        _reject(field, other.id, f"is the item itself, which cannot be {type} of itself", Rule.ITSELF)
+    return ParsedTriple(Relation(type, item, other), None)
+
+
+_MEANT: Final = {"mail": "a mail address", "phone": "a telephone number with 6 to 15 digits"}
 
 Key = TypeVar("Key")
 
@@ -271,12 +431,20 @@ def _remember(known: dict[str, Key], raw: str, key: Key) -> None:
 
 class _Reject(Exception):  # noqa: N818  (a way out of a parser, never seen outside)
     def __init__(self, reason: Rejected) -> None:
-        super().__init__(reason.rule)
+        super().__init__(reason.detail)
         self.reason = reason
 
 
-def _reject(field: str, value: str, rule: str) -> NoReturn:
-    raise _Reject(Rejected(field, value, rule))
+def _reject(field: str, value: str, detail: str, rule: Rule) -> NoReturn:
+    raise _Reject(Rejected(field, value, detail, rule))
+
+
+_UNLINKED: Final = "is not linked to an item of this platform"
+_ID_FORM: Final = f"is not an id: use 1 to {MAX_KEY_LENGTH} of the characters A-Z a-z 0-9 _ : @ . - (platform included)"
+_PLATFORM_FORM: Final = (
+    "is not a platform name: use 1-64 of a-z 0-9 _ . - beginning with a letter, and neither 'account' nor 'user'"
+)
+_NAME_FORM: Final = f"is not a name: give 1 to {MAX_KEY_LENGTH} printable characters (kind included)"
 
 
 def _identity(raw: str) -> str:
@@ -291,14 +459,28 @@ def _account_key(keyring: Keyring, platform: str, raw: str, field: str) -> Accou
     try:
         return keyring.account(platform, raw)
     except KeyFormatError:
-        _reject(field, "", "is empty")
+        _reject(field, "", "is empty", Rule.EMPTY)
 
 
 def _item_key(keyring: Keyring, platform: str, raw: str, field: str) -> ItemKey:
     try:
         return keyring.item(platform, raw)
-    except KeyFormatError as error:
-        _reject(field, raw, str(error) if raw.strip() else "is empty")
+    except KeyFormatError:
+        _reject(field, raw, *((_ID_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY)))
+
+
+def _event_id(platform: str, raw: str) -> str:
+    if not raw:
+        _reject("id", "", "is empty", Rule.EMPTY)
+    if len(raw) + len(platform) >= MAX_KEY_LENGTH:
+        _reject("id", raw, f"has {len(raw)} characters: an event's id has at most {MAX_KEY_LENGTH}", Rule.KEY_FORM)
+    return f"{platform}:{raw}"
+
+
+def _identity_platform(section: Identities, mapping: Mapping) -> PlatformRule:
+    if section.platform is None:
+        return mapping.platform
+    return PlatformRule(column=section.platform, names=mapping.platform.names)
 
 
 def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], str]:
@@ -314,8 +496,10 @@ def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], 
         if name is None:
             try:
                 name = check_platform("-".join(raw.lower().split()))
-            except KeyFormatError as error:
-                _reject("platform", raw, str(error))
+            except KeyFormatError:
+                _reject(
+                    "platform", raw, *((_PLATFORM_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY))
+                )
             if len(known) < _CACHED:
                 known[raw] = name
         return name
@@ -327,7 +511,7 @@ def _optional(column: str | None, columns: Sequence[str]) -> Callable[[Values], 
     if column is None:
         return lambda _: None
     at = columns.index(column)
-    return lambda values: values[at].strip() or None
+    return lambda values: values[at].replace(LIST_SEPARATOR, " ").strip() or None
 
 
 def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Values], Attributes]:
@@ -343,10 +527,32 @@ def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Value
     }
 
 
-def _instant(rule: Instant, columns: Sequence[str], field: str = "at") -> Callable[[Values], datetime]:
+def _instant(
+    rule: Instant, columns: Sequence[str], field: str = "at", latest: datetime | None = None
+) -> Callable[[Values], datetime]:
+    read = _number_of_time(rule, columns, field) if rule.is_number else _text_of_time(rule, columns, field)
+    if rule.earliest is None and latest is None:
+        return read
+    at = columns.index(rule.column)
+    first = datetime.combine(rule.earliest or date.min, time.min, UTC)
+    last = latest or datetime.combine(date.max, time.max, UTC)
+
+    def within(values: Values) -> datetime:
+        instant = read(values)
+        if instant < first:
+            _reject(field, values[at], f"is before {first:%Y-%m-%d}, the earliest of the mapping", Rule.TOO_EARLY)
+        if instant > last:
+            _reject(field, values[at], f"is {instant:%Y-%m-%d}, later than when it is read", Rule.IN_THE_FUTURE)
+        return instant
+
+    return within
+
+
+def _number_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callable[[Values], datetime]:
     at = columns.index(rule.column)
     scale = 1000 if rule.format == "milliseconds" else 1
-    from_timestamp, from_iso = datetime.fromtimestamp, datetime.fromisoformat
+    from_timestamp = datetime.fromtimestamp
+    detail = f"is no instant when read as {rule.format} since 1970"
 
     def from_number(values: Values) -> datetime:
         text = values[at]
@@ -358,21 +564,38 @@ def _instant(rule: Instant, columns: Sequence[str], field: str = "at") -> Callab
         except ValueError:
             pass
         except (OverflowError, OSError):
-            _reject(field, text, f"is no instant when read as {rule.format} since 1970")
+            _reject(field, text, detail, Rule.NOT_AN_INSTANT)
         try:
             return from_timestamp(float(text) / scale, UTC)
         except (ValueError, OverflowError, OSError):
-            _reject(field, text, f"is no instant when read as {rule.format} since 1970")
+            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text.strip() else ("is empty", Rule.EMPTY)))
+
+    return from_number
+
+
+def _text_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callable[[Values], datetime]:
+    at = columns.index(rule.column)
+    from_iso, from_pattern, pattern = datetime.fromisoformat, datetime.strptime, rule.format
+    iso = pattern == "iso"
+    zone = UTC if rule.zone is None else ZoneInfo(rule.zone)
+    detail = "is not ISO 8601, such as 2024-05-01T12:00:00Z" if iso else f"is not of the form {pattern}"
 
     def from_text(values: Values) -> datetime:
         text = values[at].strip()
         try:
-            instant = from_iso(text)
-            return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+            instant = from_iso(text) if iso else from_pattern(text, pattern)
+            if instant.tzinfo is None:
+                if zone is UTC:
+                    return instant.replace(tzinfo=UTC)
+                local, instant = instant, instant.replace(tzinfo=zone).astimezone(UTC)
+                if instant.astimezone(zone).replace(tzinfo=None) != local:
+                    _reject(field, text, f"is in the hour that {rule.zone} skipped", Rule.NO_SUCH_TIME)
+                return instant
+            return instant.astimezone(UTC)
         except (ValueError, OverflowError):
-            _reject(field, text, "is not ISO 8601, such as 2024-05-01T12:00:00Z")
+            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text else ("is empty", Rule.EMPTY)))
 
-    return from_text if rule.format == "iso" else from_number
+    return from_text
 
 
 def _event_type(rule: TypeRule, columns: Sequence[str]) -> Callable[[Values], tuple[str, float]]:
@@ -384,7 +607,9 @@ def _event_type(rule: TypeRule, columns: Sequence[str]) -> Callable[[Values], tu
     def type_of(values: Values) -> tuple[str, float]:
         found = types.get(values[at]) or types.get(values[at].strip())
         if found is None:
-            _reject("type", values[at], f"is none of the mapping's types: {', '.join(types)}")
+            if not values[at].strip():
+                _reject("type", "", "is empty", Rule.EMPTY)
+            _reject("type", values[at], f"is none of the mapping's types: {', '.join(types)}", Rule.UNKNOWN_TYPE)
         return found
 
     return type_of
@@ -398,9 +623,9 @@ def _sequence(at: int) -> Callable[[Values], int | None]:
         try:
             number = int(text)
         except ValueError:
-            _reject("sequence", text, "is not a whole number")
+            _reject("sequence", text, "is not a whole number", Rule.NOT_A_NUMBER)
         if not -(2**63) <= number < 2**63:
-            _reject("sequence", text, "is beyond 64 bits")
+            _reject("sequence", text, "is beyond 64 bits", Rule.NOT_A_NUMBER)
         return number
 
     return sequence_of
@@ -419,11 +644,11 @@ def _value(rule: ValueRule, columns: Sequence[str]) -> Callable[[Values], tuple[
         try:
             number = float(text)
         except ValueError:
-            _reject("value", text, "is not a number")
+            _reject("value", text, "is not a number", Rule.NOT_A_NUMBER)
         if not math.isfinite(number):
-            _reject("value", text, "is not a finite number")
+            _reject("value", text, "is not a finite number", Rule.NOT_A_NUMBER)
         if not low <= number <= high:
-            _reject("value", text, f"is beyond the scale {low:g} to {high:g}")
+            _reject("value", text, f"is beyond the scale {low:g} to {high:g}", Rule.OFF_SCALE)
         return number, 1 if number >= positive_from else -1
 
     return value_of
@@ -438,8 +663,8 @@ def _entities() -> Callable[[str, str, str], Entity]:
         if entity is None:
             try:
                 key = EntityKey(kind, name)
-            except KeyFormatError as error:
-                _reject(field, name[:80], str(error))
+            except KeyFormatError:
+                _reject(field, name, _NAME_FORM, Rule.KEY_FORM)
             if len(made) >= _CACHED:
                 made.clear()
             made[kind, name] = entity = Entity(key, key.name)
@@ -448,8 +673,20 @@ def _entities() -> Callable[[str, str, str], Entity]:
     return entity_of
 
 
-def _names(text: str, separator: str | None) -> list[str]:
-    parts = text.split(LIST_SEPARATOR)
-    if separator is not None:
-        parts = [name for part in parts for name in part.split(separator)]
-    return [name for part in parts if (name := part.strip())]
+_TRUE: Final = frozenset({"1", "1.0", "true", "yes", "y", "t", "x"})
+
+
+def _names(rule: EntityRule, columns: Sequence[str]) -> Callable[[Values], list[str]]:
+    """The names of entities in a row."""
+    if rule.column is None:
+        flags = [(name, columns.index(name)) for name in rule.flags]
+        return lambda values: [name for name, at in flags if values[at].strip().lower() in _TRUE]
+    at, separators = columns.index(rule.column), rule.separator
+
+    def names(values: Values) -> list[str]:
+        text = values[at]
+        for separator in separators:
+            text = text.replace(separator, LIST_SEPARATOR)
+        return [name for part in text.split(LIST_SEPARATOR) if (name := part.strip())]
+
+    return names

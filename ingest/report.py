@@ -1,8 +1,14 @@
-"""The report of a run: what became of the rows of each file, as numbers and as a table of text."""
+"""The report of a run: what became of the rows of each file, and why those that were rejected were; text and JSON."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from ingest.quarantine import Broken
+
+_SHOWN = 5
+"""Broken rules that the text shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,8 @@ class FileReport:
     """Rows that said what an earlier row or an earlier run had said."""
     rejected: int
     seconds: float
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Field that a row may leave out → readable rows that do. The graph has no value there, and none is made up."""
 
     @property
     def rows_per_s(self) -> float:
@@ -30,9 +38,11 @@ class IngestReport:
     files: Sequence[FileReport]
     seconds: float
     quarantine: Path | None
-    """Where the rejected rows are, with their reasons; None when there is none."""
-    reasons: Sequence[tuple[str, int]] = ()
-    """Why rows were rejected and how many for each reason, the most frequent first."""
+    """The folder where rejected rows are kept; None where they are not."""
+    broken: Sequence[Broken] = ()
+    """Which rules were broken, the most frequent first."""
+    left_out: Sequence[tuple[str, int]] = ()
+    """Why evidence of who is who is not believed, and how many pieces in the whole store, the most frequent first."""
 
     @property
     def total(self) -> FileReport:
@@ -45,15 +55,43 @@ class IngestReport:
         )
         return FileReport("total", "", read, accepted, duplicates, rejected, self.seconds)
 
+    def json(self) -> dict[str, Any]:
+        """The report for programs."""
+        total = asdict(self.total)
+        return {
+            "seconds": round(self.seconds, 3),
+            "total": {name: total[name] for name in ("read", "accepted", "duplicates", "rejected")},
+            "files": [asdict(each) | {"seconds": round(each.seconds, 3)} for each in self.files],
+            "evidence_left_out": dict(self.left_out),
+            "rejected": [
+                asdict(each) | {"rule": str(each.rule), "asks": each.rule.asks, "advice": each.rule.advice}
+                for each in self.broken
+            ],
+        }
+
     def __str__(self) -> str:
-        rows = [*self.files, self.total]
-        width = max(len(row.file) for row in rows)
-        head = f"{'file':{width}}  {'section':10}  {'read':>9}  {'accepted':>9}  {'duplicates':>10}"
-        lines = [f"{head}  {'rejected':>8}  {'rows/s':>8}"]
-        for row in rows:
-            counts = f"{row.read:9,}  {row.accepted:9,}  {row.duplicates:10,}  {row.rejected:8,}"
-            lines.append(f"{row.file:{width}}  {row.section:10}  {counts}  {row.rows_per_s:8,.0f}")
-        if self.quarantine is not None:
-            lines.append(f"rejected rows, each with its line and reason, are in {self.quarantine}")
-            lines += [f"{count:9,} x {reason}" for reason, count in self.reasons[:5]]
+        lines = [_table([*self.files, self.total])]
+        lines += [
+            f"{each.file} ({each.section}): {', '.join(f'{n:,} rows without {name}' for name, n in gaps.items())}"
+            for each in self.files
+            if (gaps := each.missing)
+        ]
+        if self.broken and self.quarantine is not None:
+            lines.append(f"rejected rows are in {self.quarantine}; isthmus quarantine shows them and tries them again")
+        lines += [f"{each}\n{'':12}{each.rule.advice}" for each in self.broken[:_SHOWN]]
+        if len(self.broken) > _SHOWN:
+            lines.append(f"{'':12}and {len(self.broken) - _SHOWN} more rules in a field of a file")
+        if self.left_out:
+            lines.append("left out of who is who (isthmus person shows an account's):")
+            lines += [f"{count:9,} x {reason}" for reason, count in self.left_out]
         return "\n".join(lines)
+
+
+def _table(rows: Sequence[FileReport]) -> str:
+    width = max(len(row.file) for row in rows)
+    head = f"{'file':{width}}  {'section':10}  {'read':>9}  {'accepted':>9}  {'duplicates':>10}"
+    lines = [f"{head}  {'rejected':>8}  {'rows/s':>8}"]
+    for row in rows:
+        counts = f"{row.read:9,}  {row.accepted:9,}  {row.duplicates:10,}  {row.rejected:8,}"
+        lines.append(f"{row.file:{width}}  {row.section:10}  {counts}  {row.rows_per_s:8,.0f}")
+    return "\n".join(lines)

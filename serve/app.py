@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, Final, TypeVar
 
 import orjson
@@ -17,7 +18,9 @@ from pydantic.json_schema import models_json_schema
 
 from graph.errors import IsthmusError
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
+from graph.preference import event_weights
 from graph.records import Event
+from graph.tombstones import Tombstones
 from serve.api import (
     MAX_LIMIT,
     EventIn,
@@ -59,6 +62,11 @@ class Service:
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
     """For the outbox. Ranking stays on the event loop."""
+
+    @cached_property
+    def tombstones(self) -> Tombstones:
+        """Who was erased on this machine; the store knows of all, and takes nothing of theirs from the outbox."""
+        return Tombstones(self.outbox.path.parent)
 
     @property
     def is_ready(self) -> bool:
@@ -218,7 +226,8 @@ def _account(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
 
 
 def _signals(past: Past) -> list[Signal]:
-    return [Signal(event.item, event.type, event.at, event.weight) for event in past.events]
+    weighed = zip(past.events, event_weights(past.events), strict=True)
+    return [Signal(event.item, event.type, event.at, weight) for event, weight in weighed]
 
 
 def _signals_of_request(recommender: Recommender, events: Sequence[PastEvent]) -> list[Signal]:
@@ -281,9 +290,13 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             problems[index] = Problem(422, "unknown-event-type", detail, errors=[(f"/events/{index}/type", detail)])
     strange = {ItemKey.parse(event.item_id) for event in events.values() if not recommender.knows(event.item_id)}
     missing = service.live.missing(sorted(strange)) if strange else set()
+    accounts = {index: _account(event.account_id, service.pseudonyms) for index, event in events.items()}
+    erased = service.tombstones.erased(set(accounts.values()))
     kept: list[Event] = []
     for index, event in events.items():
-        if missing is None and event.item_id in strange:
+        if accounts[index] in erased:
+            problems[index] = Problem(410, "erased-account", "this account was erased: its events are not kept")
+        elif missing is None and event.item_id in strange:
             problems[index] = Problem(
                 503,
                 "store-unavailable",
@@ -293,7 +306,7 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             detail = f"{event.item_id} is neither in the bundle nor in the store: add the item first"
             problems[index] = Problem(404, "unknown-item", detail, errors=[(f"/events/{index}/item_id", detail)])
         else:
-            kept.append(_record(event, recommender, service.pseudonyms))
+            kept.append(_record(event, recommender, accounts[index]))
     accepted = sum(service.outbox.accept(kept))
     answer = {
         "accepted": accepted,
@@ -305,14 +318,14 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
     return answer
 
 
-def _record(event: EventIn, recommender: Recommender, pseudonyms: Pseudonyms) -> Event:
+def _record(event: EventIn, recommender: Recommender, account: AccountKey) -> Event:
     context = dict(event.context)
     if event.recommendation_id is not None:
         context["recommendation_id"] = event.recommendation_id
     return Event(
         event_id=event.event_id,
         type=event.type,
-        account=_account(event.account_id, pseudonyms),
+        account=account,
         item=ItemKey.parse(event.item_id),
         at=event.occurred_at,
         weight=recommender.weigh(event.type, event.value),

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +95,7 @@ def run(
     *,
     var: Path,
     pseudonym_secret: bytes,
+    former_secrets: Sequence[bytes] = (),
     host: str = "127.0.0.1",
     port: int = 8000,
     replicas: int = 1,
@@ -105,13 +107,14 @@ def run(
         bundle: the folder of a bundle.
         var: where the outbox is kept, shared by all replicas.
         pseudonym_secret: what `ingest` made the pseudonyms of accounts with.
+        former_secrets: those that it has replaced, oldest first.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
     Raises: BindError, BundleError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left running.
     """
     address = check_host(host)
     check_port(address, port)
     Bundle.open(bundle)
-    Pseudonyms(pseudonym_secret)
+    Pseudonyms(pseudonym_secret, former_secrets)
     _check_store(store_url)
     Outbox(var / "outbox.db").close()
     import ray
@@ -128,7 +131,11 @@ def run(
     options.touch(mode=0o600)
     options.write_bytes(
         orjson.dumps(
-            {"store_url": store_url, "outbox": str((var / "outbox.db").resolve()), "secret": pseudonym_secret.hex()}
+            {
+                "store_url": store_url,
+                "outbox": str((var / "outbox.db").resolve()),
+                "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
+            }
         )
     )
     server = Server(f"http://{address}:{port}", folder, options, replicas)
@@ -186,7 +193,8 @@ class Replica:
         self._gate = StoreGate(lambda: open_store(url))
         self._drainer = Drainer(self._outbox, lambda: open_store(url))
         live = Live(self._outbox, self._gate)
-        self._service = Service(live, self._outbox, Pseudonyms(bytes.fromhex(given["secret"])), Metrics())
+        *former, secret = map(bytes.fromhex, given["secrets"])
+        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics())
         self._drainer.start()
 
     def reconfigure(self, config: dict[str, str]) -> None:

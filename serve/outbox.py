@@ -65,6 +65,7 @@ class Outbox:
         connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")
         return connection
 
     def accept(self, events: Sequence[Event]) -> list[bool]:
@@ -135,16 +136,34 @@ class Outbox:
             except sqlite3.Error as error:
                 raise OutboxError(f"the outbox {self.path} cannot be written ({error}): see to its disk") from error
 
-    def forget(self, accounts: Iterable[AccountKey]) -> int:
-        """Remove every event of these accounts, for the erasure of a person; returns how many there were."""
+    def accounts(self) -> set[AccountKey]:
+        """The accounts that something is kept of."""
+        rows = self._read("SELECT account FROM pending UNION SELECT account FROM refused")
+        return {AccountKey.parse(account) for (account,) in rows}
+
+    def forget(self, accounts: Iterable[AccountKey], events: Iterable[tuple[str, str]] = ()) -> int:
+        """Remove every event of these accounts, for the erasure of a person; returns how many there were.
+
+        Args:
+            events: type and event_id of further events of theirs, which are not remembered as accepted either.
+        """
         keys = [(account,) for account in accounts]
+        waiting = self._read(
+            "SELECT event FROM pending WHERE account IN (SELECT value FROM json_each(?1)) "
+            "UNION ALL SELECT event FROM refused WHERE account IN (SELECT value FROM json_each(?1))",
+            [orjson.dumps([key for (key,) in keys]).decode()],
+        )
+        ids = [*events, *((event.type, event.event_id) for event in (_load(text) for (text,) in waiting))]
         with self._write_lock:
             try:
                 with _Transaction(self._writer):
                     before = self._writer.total_changes
                     self._writer.executemany("DELETE FROM pending WHERE account = ?", keys)
                     self._writer.executemany("DELETE FROM refused WHERE account = ?", keys)
-                    return self._writer.total_changes - before
+                    removed = self._writer.total_changes - before
+                    self._writer.executemany("DELETE FROM accepted WHERE type = ? AND event_id = ?", ids)
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                return removed
             except sqlite3.Error as error:
                 raise OutboxError(f"the outbox {self.path} cannot be written ({error}): see to its disk") from error
 
@@ -239,6 +258,9 @@ def _drain_singly(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]
 
 
 def _write(store: Store, events: Sequence[Event]) -> None:
+    """Write events; those of accounts that were erased meanwhile go nowhere."""
+    erased = store.erased({event.account for event in events})
+    events = [event for event in events if event.account not in erased]
     accounts = list(dict.fromkeys(event.account for event in events))
     items = list(dict.fromkeys(event.item for event in events))
     platforms = sorted({key.platform for key in accounts} | {key.platform for key in items})

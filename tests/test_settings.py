@@ -84,24 +84,24 @@ def test_secrets_appear_neither_in_errors_nor_when_printed(file):
 
 
 def test_the_secret_is_made_once_for_its_owner_alone_and_then_kept(file, tmp_path):
-    first = read_settings().secret()
-    assert read_settings().secret() == first
+    first = read_settings().secrets()
+    assert read_settings().secrets() == first
     assert stat.S_IMODE((tmp_path / "var" / "pseudonym.key").stat().st_mode) == 0o600
     (tmp_path / "var" / "pseudonym.key").unlink()
-    assert read_settings().secret() != first
+    assert read_settings().secrets() != first
 
 
 def test_many_who_make_the_secret_at_once_end_with_one(file, tmp_path):
     settings = read_settings()
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda _: settings.secret(), range(64)))
+        keys = list(pool.map(lambda _: tuple(settings.secrets()), range(64)))
     assert len(set(keys)) == 1
     assert [path.name for path in (tmp_path / "var").iterdir()] == ["pseudonym.key"]
 
 
 def test_a_configured_secret_is_used_and_none_is_made(file, tmp_path, monkeypatch):
     monkeypatch.setenv("ISTHMUS_PSEUDONYM_KEY", "0123456789abcdef")
-    assert read_settings().secret() == b"0123456789abcdef"
+    assert read_settings().secrets() == [b"0123456789abcdef"]
     assert not (tmp_path / "var").exists()
 
 

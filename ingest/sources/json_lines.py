@@ -1,50 +1,51 @@
-"""JSON lines: one object a line, gzip or not. A number or a truth value is its JSON text, a list its members joined."""
+"""JSON lines: one object a line. Python literals too, as Amazon's metadata of 2014 are written."""
 
-import itertools
+import ast
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from ingest.errors import SourceError
+from ingest.sources.files import ExportFile
 from ingest.sources.lines import Lines
-from ingest.sources.rows import LIST_SEPARATOR, Malformed, Row
-
-_LOOK_AHEAD: Final = 1000
-"""Records whose keys make the columns; a key that first comes later is not known."""
+from ingest.sources.records import Record, Records
+from ingest.sources.rows import Malformed, Row
 
 
 class JsonLinesSource:
-    """One file of JSON lines."""
+    """One file of JSON lines.
 
-    def __init__(self, path: Path, encoding: str) -> None:
-        self._lines = Lines(path, encoding)
-        self._encoding = encoding
-        self._texts = self._number(iter(self._lines))
+    Args:
+        literals: its objects are dictionaries as Python writes them ({'id': 1}), not JSON.
+        declared, wanted: as in `Records`.
+    """
+
+    def __init__(
+        self,
+        file: ExportFile,
+        *,
+        encoding: str,
+        literals: bool = False,
+        declared: Sequence[str] = (),
+        wanted: Collection[str] | None = None,
+    ) -> None:
+        self._lines = Lines(file, encoding)
+        self._literals = literals
         try:
-            self._ahead = list(itertools.islice(self._texts, _LOOK_AHEAD))
+            self._records = Records(self._decoded(), declared, wanted)
+            if not self._records.found:
+                kind = "Python literals" if literals else "JSON lines"
+                raise SourceError(f'{file} is not {kind}: none of its first lines is an object such as {{"id": 1}}')
         except SourceError:
             self.close()
             raise
-        records = [record for _, text in self._ahead if isinstance(record := _decode(text), dict)]
-        if not records:
-            self.close()
-            raise SourceError(f'{path} is not JSON lines: none of its first lines is an object such as {{"id": 1}}')
-        self._columns = list(dict.fromkeys(key for record in records for key in record))
 
     @property
     def columns(self) -> Sequence[str]:
-        return self._columns
+        return self._records.columns
 
     def rows(self) -> Iterator[Row]:
-        columns = self._columns
-        for line, text in itertools.chain(self._ahead, self._texts):
-            record = _decode(text)
-            if isinstance(record, dict):
-                yield line, [_text(record.get(column)) for column in columns]
-            else:
-                yield line, record
-        self._ahead = []
+        return self._records.rows()
 
     def position(self) -> float:
         return self._lines.position()
@@ -52,19 +53,18 @@ class JsonLinesSource:
     def close(self) -> None:
         self._lines.close()
 
-    def _number(self, texts: Iterator[str]) -> Iterator[tuple[int, str | Malformed]]:
-        for line, text in enumerate(texts, 1):
-            if self._lines.undecodable:
-                self._lines.undecodable = False
-                rule = f"has bytes that are not {self._encoding}: convert the file or set encoding"
-                yield line, Malformed(rule)
+    def _decoded(self) -> Iterator[tuple[int, Record | Malformed]]:
+        decode = _literal if self._literals else _json
+        lines = self._lines
+        for number, text in enumerate(lines, 1):
+            if lines.fault:
+                yield number, lines.fault
+                lines.fault = None
             elif not text.isspace():
-                yield line, text
+                yield number, decode(text)
 
 
-def _decode(text: str | Malformed) -> dict[str, object] | Malformed:
-    if isinstance(text, Malformed):
-        return text
+def _json(text: str) -> Record | Malformed:
     try:
         record = json.loads(text)
     except ValueError as error:
@@ -72,21 +72,23 @@ def _decode(text: str | Malformed) -> dict[str, object] | Malformed:
         return Malformed(f"is not JSON{place}")
     except RecursionError:
         return Malformed("is JSON nested too deep")
-    if not isinstance(record, dict):
-        return Malformed('is not a JSON object such as {"id": 1}')
+    return _checked(record, text, "JSON object")
+
+
+def _literal(text: str) -> Record | Malformed:
+    try:
+        record = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return Malformed("is not a Python literal")
+    return _checked(record, text, "dictionary")
+
+
+def _checked(record: Any, text: str, kind: str) -> Record | Malformed:
+    if not isinstance(record, dict) or not all(isinstance(key, str) for key in record):
+        return Malformed(f'is not a {kind} such as {{"id": 1}}')
     if "\\ud" in text.lower():
         try:
-            json.dumps(record, ensure_ascii=False).encode()
+            json.dumps(record, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:
             return Malformed("has half a surrogate pair, which is no text")
     return record
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return LIST_SEPARATOR.join(_text(member) for member in value)
-    return json.dumps(value, ensure_ascii=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.errors import SourceError
+from ingest.sources.files import local_file
 from ingest.sources.lines import Lines
 
 TRAINED: Final = date(2000, 1, 1)
@@ -68,7 +69,7 @@ def _found(source: Path, name: str) -> Path:
 def _read(path: Path) -> Mapping[int, Sequence[int]]:
     """Person → items, each once, in the order of the file; a person may have several lines."""
     found: dict[int, dict[int, None]] = {}
-    lines = Lines(path, "ascii")
+    lines = Lines(local_file(path), "ascii")
     try:
         for number, line in enumerate(lines, 1):
             fields = line.split()

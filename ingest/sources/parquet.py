@@ -1,50 +1,56 @@
 """Parquet, streamed in batches; a row's line is its number. Numbers and instants become texts, lists joined texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.errors import SourceError
+from ingest.sources.files import ExportFile
+from ingest.sources.lines import broken
 from ingest.sources.rows import LIST_SEPARATOR, Row
 
 
 class ParquetSource:
-    """One parquet file."""
+    """One parquet file.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        wanted: the columns that are read; all of them when None.
+    """
+
+    def __init__(self, file: ExportFile, wanted: Collection[str] | None = None) -> None:
+        self._file = file
         self._read = 0
+        self._handle = file.open()
         try:
-            self._file = pq.ParquetFile(path)
-        except FileNotFoundError:
-            raise SourceError(f"{path} cannot be read: No such file or directory") from None
+            self._parquet = pq.ParquetFile(self._handle)
         except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{path} is not parquet: {str(error).splitlines()[0][:200]}") from None
+            self._handle.close()
+            raise SourceError(f"{file} is not parquet: {str(error).splitlines()[0][:200]}") from None
+        names = [str(name) for name in self._parquet.schema_arrow.names]
+        self._columns = [name for name in names if wanted is None or name in wanted]
 
     @property
     def columns(self) -> Sequence[str]:
-        return [str(name) for name in self._file.schema_arrow.names]
+        return self._columns
 
     def rows(self) -> Iterator[Row]:
         try:
-            for batch in self._file.iter_batches(batch_size=8192):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for batch in self._parquet.iter_batches(batch_size=8192, columns=self._columns):
+                columns = [batch.column(name).to_pylist() for name in self._columns]
+                for values in zip(*columns, strict=True):
                     self._read += 1
                     yield self._read, [_text(value) for value in values]
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(
-                f"{self._path} breaks off after row {self._read}: {str(error).splitlines()[0][:200]}; "
-                "get the file again"
-            ) from None
+        except Exception as error:
+            raise broken(self._file, f"row {self._read}", error) from None
 
     def position(self) -> float:
-        return self._read / max(1, int(self._file.metadata.num_rows))
+        return self._read / max(1, int(self._parquet.metadata.num_rows))
 
     def close(self) -> None:
-        self._file.close()
+        self._parquet.close()
+        self._handle.close()
 
 
 def _text(value: object) -> str:

@@ -8,13 +8,25 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graph.errors import RecordError, SchemaError, StoreError
-from graph.keys import AccountKey, EntityKey, ItemKey, PlatformKey, Pseudonyms, UserKey, lone_user
-from graph.records import LONE, Account, Entity, Event, Item, Link, Platform, Relation, User, event_digest
+from graph.errors import ErasedError, RecordError, SchemaError, StoreError
+from graph.keys import (
+    AccountKey,
+    EntityKey,
+    IdentityKey,
+    ItemKey,
+    PlatformKey,
+    Pseudonyms,
+    UserKey,
+    lone_user,
+    tombstone,
+)
+from graph.links import CROWDED, SAME_PLATFORM, TWO_PERSONS
+from graph.records import LONE, Account, Entity, Event, Evidence, Item, Link, Platform, Relation, User, event_digest
 from graph.store import Counts, ErasureReport, Store, Subgraph, WriteCounts, checksum, open_store
 from tests.neo4j_server import Neo4jForTests, empty
 
@@ -313,6 +325,16 @@ def test_the_first_write_of_an_event_wins_and_types_have_ids_of_their_own(store:
     assert store.history(lone_user(BEN))[-2:] == [first, again[1]]
 
 
+def test_events_are_found_by_type_and_id_each_once_and_unknown_ones_are_left_out(store: Store) -> None:
+    fill(store)
+    store.upsert_edges([event("e1", BEN, UP, "LIKED", minutes=11)])
+    assert store.events("RATED", ["e1", "none", "e3", "e1"]) == [E1]
+    assert {found.event_id for found in store.events("RATED", ["e4", "e2"])} == {"e2", "e4"}
+    assert store.events("RATED", []) == store.events("SAVED", ["e1"]) == []
+    with pytest.raises(SchemaError):
+        store.events("RATED]->() DETACH DELETE n //", ["e1"])
+
+
 def test_the_properties_of_a_relation_are_replaced(store: Store) -> None:
     fill(store)
     store.upsert_edges([Relation("LEADS_TO", HEAT, UP, {"weight": 0.5, "model": "a"})])
@@ -442,6 +464,275 @@ def test_erasing_a_person_removes_them_their_accounts_and_events_and_nobody_else
     assert [event.event_id for event in store.history(lone_user(BEN))] == ["e4"]
     assert store.user_of(ANN) is None
     assert store.erase(PERSON) == ErasureReport(PERSON, (), 0)
+
+
+def test_a_mention_of_an_entity_leaves_its_name_and_a_new_name_replaces_it(store: Store) -> None:
+    key = EntityKey("creator", "t1")
+    for name, expected in (("t1", "t1"), ("Emmy", "Emmy"), ("t1", "Emmy"), ("Emmy Noether", "Emmy Noether")):
+        store.upsert_nodes([Entity(key, name)])
+        assert [row["name"] for row in rows(store.read_nodes("Creator"))] == [expected]
+
+
+# Evidence
+
+MAIL = IdentityKey("mail", "m0")
+PHONE = IdentityKey("phone", "p0")
+CAT = AccountKey("music", "cat")
+
+
+def alone(store: Store, *accounts: AccountKey) -> None:
+    """Write accounts that nothing joins to another."""
+    store.upsert_nodes(map(Account, accounts))
+    store.link(Link(account, lone_user(account), LONE) for account in accounts)
+
+
+def has(identity: IdentityKey, *accounts: AccountKey) -> list[Evidence]:
+    return [Evidence(account, identity, "shop.yaml") for account in accounts]
+
+
+def people_of(store: Store) -> set[frozenset[str]]:
+    people: dict[object, set[str]] = {}
+    for link in rows(store.read_links()):
+        people.setdefault(link["user"], set()).add(str(link["account"]))
+    return {frozenset(accounts) for accounts in people.values()}
+
+
+def test_accounts_with_one_mail_address_are_one_person_and_the_link_says_why(store: Store) -> None:
+    alone(store, BEN, CAT)
+    said = [Evidence(BEN, MAIL, "films.yaml", START), Evidence(CAT, MAIL, "music.yaml", START + timedelta(days=1))]
+    assert set(store.add_evidence(said)) == set(said)
+    assert rows(store.read_links()) == [
+        {"account": BEN, "user": "user:ben", "evidence": "mail", "at": None},
+        {"account": CAT, "user": "user:ben", "evidence": "mail", "at": START + timedelta(days=1)},
+    ]
+    assert rows(store.read_nodes("User")) == [{"key": "user:ben"}]
+    assert rows(store.read_evidence())[1] == {
+        "account": CAT,
+        "other": MAIL,
+        "source": "music.yaml",
+        "at": START + timedelta(days=1),
+        "left_out": None,
+    }
+    assert store.add_evidence(said) == []
+
+
+def test_evidence_is_no_part_of_what_reads_of_the_graph_show(store: Store) -> None:
+    fill(store)
+    before = store.counts(), store.labels(), store.relation_types()
+    store.add_evidence([*has(MAIL, ANN, ANN_ON_BOOKS), Evidence(ANN, ANN_ON_BOOKS, "logins")])
+    assert (store.counts(), store.labels(), store.relation_types()) == before
+    assert {key for _, key, _ in store.neighbourhood(ANN).nodes} == {ANN, HEAT, UP, BEN, PERSON}
+    with pytest.raises(SchemaError, match="not theirs"):
+        store.upsert_nodes([Entity(EntityKey("identity", "x"), "x")])
+    with pytest.raises(SchemaError, match="another type"):
+        store.upsert_edges([Relation("EVIDENCE", HEAT, UP)])
+
+
+def test_what_a_table_states_comes_back_when_evidence_is_taken_back(store: Store) -> None:
+    fill(store)
+    before = checksum(store)
+    login = Evidence(BEN, ANN, "support ticket 17")
+    store.add_evidence([login])
+    assert people_of(store) == {frozenset({ANN, ANN_ON_BOOKS, BEN})}
+    assert [link.user for link in store.stated_of([BEN])] == [lone_user(BEN)]
+    assert store.user_of(BEN) == PERSON
+    assert len(store.history(PERSON)) == 4
+    assert store.revoke([login]) == 1
+    assert checksum(store) == before
+    assert store.revoke([login]) == 0
+
+
+def test_what_was_taken_back_stays_so_until_it_is_restored(store: Store) -> None:
+    alone(store, BEN, CAT)
+    before = checksum(store)
+    said = has(MAIL, BEN, CAT)
+    store.add_evidence(said)
+    joined = checksum(store)
+    store.revoke(said[:1])
+    assert store.add_evidence(said) == []
+    assert people_of(store) == {frozenset({BEN}), frozenset({CAT})}
+    assert store.add_evidence(said, restore=True) == said[:1]
+    assert checksum(store) == joined
+    store.revoke(said)
+    assert checksum(store) == before
+
+
+def test_a_shared_address_does_not_join_two_accounts_of_a_platform_or_two_persons_of_a_table(store: Store) -> None:
+    fill(store)
+    alone(store, CAT)
+    store.add_evidence(has(MAIL, ANN, BEN, CAT))
+    assert people_of(store) == {frozenset({ANN, ANN_ON_BOOKS}), frozenset({BEN}), frozenset({CAT})}
+    assert [known.left_out for known in store.evidence_of([CAT])] == [SAME_PLATFORM]
+    store.link([Link(CAT, UserKey("another"), "identity-table")])
+    store.revoke(has(MAIL, BEN))
+    assert [known.left_out for known in store.evidence_of([CAT])] == [TWO_PERSONS]
+    store.link([Link(CAT, PERSON, "identity-table")])
+    assert people_of(store) == {frozenset({ANN, ANN_ON_BOOKS, CAT}), frozenset({BEN})}
+    assert [known.left_out for known in store.evidence_of([CAT])] == [None]
+
+
+def test_an_address_of_more_than_twenty_accounts_says_nothing(store: Store) -> None:
+    accounts = [AccountKey(f"site{n:02}", f"{n:02}") for n in range(23)]
+    alone(store, *accounts)
+    store.add_evidence(has(MAIL, *accounts[:20]))
+    assert len(people_of(store)) == 4
+    store.add_evidence(has(MAIL, accounts[20]))
+    assert len(people_of(store)) == 23
+    store.add_evidence(has(MAIL, *accounts[21:]))
+    assert [known.left_out for known in store.evidence_of([accounts[22]])] == [CROWDED]
+    store.revoke(has(MAIL, *accounts[:3]))
+    assert people_of(store) == {*(frozenset({account}) for account in accounts[:3]), frozenset(accounts[3:])}
+
+
+def test_evidence_about_an_account_that_is_not_there_is_an_error_and_nothing_is_written(store: Store) -> None:
+    alone(store, BEN)
+    with pytest.raises(StoreError, match="needs account:films:ann"):
+        store.add_evidence([*has(MAIL, BEN), Evidence(BEN, ANN, "logins")])
+    assert rows(store.read_evidence()) == []
+
+
+def test_the_first_who_said_it_is_kept_whatever_the_order(store: Store) -> None:
+    alone(store, BEN)
+    said = [Evidence(BEN, MAIL, source, at) for source, at in (("b", START), ("a", None), ("c", None), ("a", START))]
+    for one in said:
+        store.add_evidence([one])
+    assert [known.evidence for known in store.evidence_of([BEN])] == [said[1]]
+
+
+pieces = st.one_of(
+    st.builds(
+        Evidence,
+        st.sampled_from([ANN, ANN_ON_BOOKS, BEN, CAT]),
+        st.sampled_from([MAIL, PHONE, IdentityKey("mail", "m1")]),
+        st.sampled_from(["one", "two"]),
+        st.none() | st.sampled_from([START, START + timedelta(days=1)]),
+    ),
+    st.lists(st.sampled_from([ANN, ANN_ON_BOOKS, BEN, CAT]), min_size=2, max_size=2, unique=True).map(
+        lambda pair: Evidence(pair[0], pair[1], "logins", START)
+    ),
+)
+statements = st.builds(
+    Link,
+    st.sampled_from([ANN, ANN_ON_BOOKS, BEN, CAT]),
+    st.sampled_from([PERSON, UserKey("zoe"), lone_user(BEN)]),
+    st.just("identity-table"),
+    st.none() | st.just(START),
+)
+
+
+undoings = given(st.lists(pieces, max_size=8), st.lists(statements, max_size=2), st.data())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@undoings
+def test_links_that_are_undone_in_any_order_leave_the_graph_as_if_they_had_never_been(
+    tmp_path: Path, said: list[Evidence], stated: list[Link], data: st.DataObject
+) -> None:
+    never_and_undone(tmp_path, said, stated, data)
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@undoings
+def test_both_stores_hold_the_same_after_links_were_undone(
+    neo4j_uri: str, tmp_path: Path, said: list[Evidence], stated: list[Link], data: st.DataObject
+) -> None:
+    empty(neo4j_uri)
+    never_and_undone(tmp_path, said, stated, data, neo4j_uri)
+
+
+def never_and_undone(tmp_path: Path, said: list[Evidence], stated: list[Link], data: st.DataObject, *more: str) -> None:
+    """Write some evidence and then take part of it back, in one order or another; beside it, never write that part."""
+    kept = {one.id: one for one in said if data.draw(st.booleans())}
+    undone = [one for one in said if one.id not in kept]
+    shuffled = data.draw(st.permutations([*said, *undone]))
+    stated_at = data.draw(st.integers(0, len(shuffled)))
+    sums = []
+    for url in (f"sqlite:///{tmp_path}/never.db", f"sqlite:///{tmp_path}/undone.db", *more):
+        for file in tmp_path.glob(f"{Path(url).name}*"):
+            file.unlink()
+        with open_store(url) as store:
+            alone(store, ANN, ANN_ON_BOOKS, BEN, CAT)
+            if "never" in url:
+                store.link(stated)
+                store.add_evidence([one for one in said if one.id in kept])
+            else:
+                met: set[Evidence] = set()
+                for n, one in enumerate([*shuffled, None]):
+                    if n == stated_at:
+                        store.link(stated)
+                    if one is not None and one in undone and one in met:
+                        store.revoke([one])
+                    elif one is not None:
+                        store.add_evidence([one])
+                        met.add(one)
+                store.revoke(undone)
+            sums.append((checksum(store), store.counts()))
+    assert all(each == sums[0] for each in sums)
+
+
+# Erasure
+
+
+def test_who_was_erased_is_not_taken_again(store: Store) -> None:
+    fill(store)
+    assert store.erased([ANN, BEN, PERSON]) == set()
+    report = store.erase(PERSON, [CAT])
+    assert report.digests >= {"ann", "person-ann", "cat"}
+    assert store.erased([ANN, BEN, CAT, PERSON]) == {ANN, CAT, PERSON}
+    before = checksum(store)
+    for account in (ANN, CAT):
+        with pytest.raises(ErasedError, match=f"{account} was erased"):
+            store.upsert_nodes([Item(HEAT, title="Other"), Account(BEN), Account(account)])
+    assert checksum(store) == before
+
+
+def test_tombstones_can_be_carried_to_another_store(store: Store) -> None:
+    fill(store)
+    store.bury([tombstone("ben"), tombstone("ben"), tombstone("zoe")])
+    assert store.tombstones() == sorted([tombstone("ben"), tombstone("zoe")])
+    assert store.erased([BEN, ANN]) == {BEN}
+
+
+def test_the_evidence_of_an_erased_person_is_gone_and_what_it_kept_apart_is_joined(store: Store) -> None:
+    fill(store)
+    alone(store, CAT)
+    store.add_evidence([*has(MAIL, ANN, BEN, CAT), *has(PHONE, ANN, ANN_ON_BOOKS)])
+    store.revoke(has(PHONE, ANN_ON_BOOKS))
+    report = store.erase(PERSON)
+    assert report.digests == {"ann", "person-ann", "p0"}
+    assert people_of(store) == {frozenset({BEN, CAT})}
+    assert {(row["account"], row["other"]) for row in rows(store.read_evidence())} == {(BEN, MAIL), (CAT, MAIL)}
+
+
+def test_a_search_finds_what_is_there_and_nothing_of_whom_was_erased(store: Store) -> None:
+    pseudonyms = Pseudonyms(b"0123456789abcdef")
+    account, person, mail = pseudonyms.account("films", "a"), pseudonyms.user("a"), pseudonyms.identity("mail", "a@b.c")
+    fill(store)
+    store.upsert_nodes([Account(account)])
+    store.link([Link(account, person, "identity-table")])
+    store.add_evidence(has(mail, account))
+    store.upsert_edges([event("long", account, HEAT, minutes=1, context={"tags": ["x", account.digest]})])
+    digests = [account.digest, person.digest, mail.digest]
+    for digest in digests:
+        assert sum(part.hits for part in store.search([digest])) >= 1
+    assert sum(part.size for part in store.search(digests)) >= 10
+    assert store.erase(person).digests == set(digests)
+    assert [part for part in store.search(digests) if part.hits] == []
+
+
+def test_vectors_are_indexed_in_neo4j_change_no_attribute_and_sqlite_says_that_it_cannot(store: Store) -> None:
+    fill(store)
+    before = checksum(store)
+    keys, vectors = [HEAT, UP], np.array([[1, 0, 0], [0.6, 0.8, 0]], np.float32)
+    if store.url.startswith("sqlite"):
+        with pytest.raises(StoreError, match=r"has no vector index, nor Cypher to ask it: give a Neo4j"):
+            store.index_vectors("Item", keys, vectors)
+        return
+    assert store.index_vectors("Item", keys, vectors) == 2
+    assert store.index_vectors("Item", keys, vectors) == 0
+    assert store.index_vectors("Item", keys, vectors[:, ::-1]) == 2
+    assert store.index_vectors("Item", keys, vectors[:, :2]) == 2, "of another length"
+    assert checksum(store) == before
 
 
 # Neighbourhoods

@@ -13,6 +13,7 @@ from graph.keys import (
     MAX_KEY_LENGTH,
     AccountKey,
     EntityKey,
+    IdentityKey,
     ItemKey,
     PlatformKey,
     Pseudonyms,
@@ -136,3 +137,21 @@ def test_a_short_secret_is_refused_without_being_shown() -> None:
 
 def test_an_account_without_evidence_has_a_person_of_its_own() -> None:
     assert lone_user(AccountKey("steam", "9f86")) == UserKey("9f86")
+
+
+def test_an_identity_has_a_kind_and_a_pseudonym() -> None:
+    mail = Pseudonyms(b"0123456789abcdef").identity("mail", "ann@example.org")
+    assert (mail.kind, IdentityKey.parse(mail)) == ("mail", mail)
+    assert "ann" not in mail
+    for kind in ("account", "user", "Mail", ""):
+        with pytest.raises(KeyFormatError, match="kind of identity"):
+            IdentityKey(kind, mail.digest)
+
+
+def test_secrets_are_a_chain_of_which_the_newest_is_needed() -> None:
+    old, new = b"0123456789abcdef", b"fedcba9876543210"
+    both = Pseudonyms(new, [old]).account("shop", "ann")
+    assert both not in {Pseudonyms(old).account("shop", "ann"), Pseudonyms(new).account("shop", "ann")}
+    assert both != Pseudonyms(old, [new]).account("shop", "ann")
+    with pytest.raises(KeyFormatError, match="5 bytes"):
+        Pseudonyms(new, [b"short"])

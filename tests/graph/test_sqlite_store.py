@@ -17,7 +17,7 @@ from graph.errors import IsthmusError, StoreError, StoreUnavailableError, StoreU
 from graph.keys import AccountKey, ItemKey, lone_user
 from graph.records import LONE, Account, Event, Item, Link
 from graph.sqlite_store import SqliteStore
-from graph.store import WriteCounts
+from graph.store import WriteCounts, checksum
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -54,7 +54,7 @@ def test_a_graph_of_a_newer_form_is_not_written_to(tmp_path: Path) -> None:
     newer = sqlite3.connect(tmp_path / "graph.db")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(StoreError, match="is a graph of form 99, this program reads 1: update it"):
+    with pytest.raises(StoreError, match="is a graph of form 99, this program reads 2: update it"):
         SqliteStore.open(f"sqlite:///{tmp_path}/graph.db")
 
 
@@ -190,11 +190,32 @@ def test_who_was_erased_elsewhere_is_not_remembered(tmp_path: Path) -> None:
         other.erase(lone_user(ANN))
         with pytest.raises(StoreError, match="account:films:4nn-4nn-4nn"):
             store.upsert_edges([Event("2", "RATED", ANN, HEAT, NOON)])
+        assert store.counts().edges.get("RATED", 0) == 0
+
+
+def test_whom_this_connection_erased_is_not_remembered(tmp_path: Path) -> None:
+    with SqliteStore.open(f"sqlite:///{tmp_path}/graph.db") as store:
         fill(store)
         store.erase(lone_user(ANN))
         with pytest.raises(StoreError, match="account:films:4nn-4nn-4nn"):
             store.upsert_edges([Event("2", "RATED", ANN, HEAT, NOON)])
         assert store.counts().edges.get("RATED", 0) == 0
+
+
+def test_a_graph_of_the_form_before_gets_what_it_lacks_and_keeps_what_it_has(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/graph.db"
+    with SqliteStore.open(url) as store:
+        fill(store)
+        before = checksum(store)
+    old = sqlite3.connect(tmp_path / "graph.db")
+    for table in ("evidence", "stated", "tombstones"):
+        old.execute(f"DROP TABLE {table}")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    with SqliteStore.open(url) as store:
+        assert checksum(store) == before
+        assert store.erased([ANN]) == set()
+        assert store.erase(lone_user(ANN)).events == 1
 
 
 def test_nodes_of_a_transaction_that_was_rolled_back_are_not_remembered(tmp_path: Path) -> None:

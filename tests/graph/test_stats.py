@@ -1,9 +1,16 @@
 """Figures of the planted graph, counted by hand."""
 
-import numpy as np
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from graph.keys import AccountKey, ItemKey
+from graph.records import Account, Event, Item
 from graph.snapshot import Snapshot
-from graph.stats import Degrees, Overlap, stats
+from graph.stats import Degrees, Overlap, stats, store_stats
+from graph.store import Store, open_store
 
 
 def test_the_figures_of_the_planted_graph(planted_snapshot: Snapshot):
@@ -56,3 +63,41 @@ def test_printed_it_is_a_table_to_read(planted_snapshot: Snapshot):
     assert lines[3].split() == ["platform", "items", "cold", "people", "events", "events", "of", "a", "warm", "item"]
     assert lines[4].split()[:5] == ["books", "24", "12.5%", "30", "198"]
     assert lines[-1] == "films and music share 18 people, 66.7% of the smaller one's"
+
+
+def test_a_store_has_the_figures_of_its_snapshot_however_its_sums_are_cut(
+    planted_store: Store, planted_snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+):
+    expected = stats(planted_snapshot.interactions())
+    monkeypatch.setattr("graph.sqlite_store.BATCH", 100)
+    for held in (1_000_000, 50, 0):
+        monkeypatch.setattr("graph.stats._HELD", held)
+        found = store_stats(planted_store)
+        assert found.graph == expected
+        assert sum(count for _, _, count in found.by_day) == expected.events
+        assert found.undated == ()
+        assert sum(people for _, people in found.people_of) == expected.people
+        assert sum(events * people for events, people in found.people_of) == expected.events
+
+
+def test_events_without_a_time_are_counted_apart_from_those_of_that_day(tmp_path: Path):
+    account, item, epoch = AccountKey("shop", "ann"), ItemKey("shop", "1"), datetime(1970, 1, 1, tzinfo=UTC)
+    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
+        store.upsert_nodes([Account(account), Item(item), Item(ItemKey("video", "cold"))])
+        instants = [epoch, epoch, epoch + timedelta(hours=1), epoch + timedelta(days=1, hours=23)]
+        store.upsert_edges(Event(str(n), "VIEWED", account, item, at) for n, at in enumerate(instants))
+        found = store_stats(store)
+    assert found.undated == (("shop", 2),)
+    assert found.by_day == (("shop", date(1970, 1, 1), 1), ("shop", date(1970, 1, 2), 1))
+    assert found.people_of == ((4, 1),)
+    assert [(each.platform, each.cold_items, each.people) for each in found.graph.platforms] == [
+        ("shop", 0, 1),
+        ("video", 1, 0),
+    ]
+
+
+def test_an_empty_store_has_nothing_to_count(tmp_path: Path):
+    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
+        found = store_stats(store)
+    assert (found.graph.people, found.graph.items, found.graph.events) == (0, 0, 0)
+    assert (found.graph.platforms, found.by_day, found.people_of) == ((), (), ())

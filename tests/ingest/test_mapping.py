@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import MappingError
-from ingest.mapping import Events, Mapping, read_mapping, used_columns
+from ingest.mapping import Events, Mapping, format_of, read_mapping, used_columns
 
 MAPPINGS = Path(__file__).parents[2] / "ingest" / "mappings"
 
@@ -60,16 +60,58 @@ def test_both_islands_know_the_same_relations() -> None:
         ("platform: shop\n", "", "shop.yaml line 1: platform is missing"),
         ("platform: shop", "platform: The Shop", "shop.yaml line 1: platform: 'The Shop' is not a platform name"),
         ("items.csv", "items.xlsx", "shop.yaml line 2: items: 'items.xlsx' has a suffix that says no format"),
-        ("format: seconds", "format: minutes", "line 10: events.at.format: input should be 'seconds'"),
+        ("format: seconds", "format: minutes", "line 10: events.at: format is 'minutes': give seconds, milliseconds,"),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, per_person: true}",
+            "events.value: per_person needs a scale, such as scale: [1, 5]",
+        ),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, scale: [1, 5], per_person: true, positive_from: 7}",
+            "positive_from is 7: give a value of the scale 1 to 5",
+        ),
+        (
+            "format: seconds}",
+            "format: seconds}\n  value: {column: v, scale: [1, 5], per_person: true}\n  context: {value_low: c}",
+            "context names value_low, which per_person writes: give the property another name",
+        ),
+        ("format: seconds", "format: '%d/%m %H:%M'", "a pattern with year, month and day such as '%d/%m/%Y %H:%M'"),
+        ("format: seconds", "zone: Europe/Berln", "zone 'Europe/Berln' is unknown; did you mean Europe/Berlin?"),
+        ("format: seconds", "zone: ../etc", "zone '../etc' is unknown: write one such as Europe/Berlin"),
+        ("format: seconds", "format: seconds, zone: UTC", "but seconds since 1970 are in UTC: leave the zone out"),
         ("buy: PURCHASED", "buy: BOUGHT", "BOUGHT has no default weight: give one, such as {as: BOUGHT, weight: 0.5}"),
         ("buy: PURCHASED", "buy: bought", "'bought' is not a relationship type"),
         ("weight: 0.1", "weight: 0", "weight is 0.0: give a finite number other than 0"),
         ("id: item", "id: item\n  id: other", "shop.yaml line 5: 'id' is given twice"),
         ("id: item", "id: item\n  encoding: klingon", "encoding 'klingon' is unknown"),
+        (
+            "id: item",
+            "id: item\n  missing: [NULL]",
+            "YAML makes None of one of these texts: put them in quotes",
+        ),
         ("id: item", "id: item\n  encoding: utf-16", "convert the file to utf-8 first"),
         ("id: item", "id: item\n  entities: [{column: c, kind: user, relation: BY}]", "'user' is not a kind of entity"),
         ("id: item", "id: item\n  entities: [{column: c, kind: tag, relation: OF}]", "OF is the graph's own"),
         ("platform: shop", "platform: [shop", "shop.yaml line 2: "),
+        ("items.csv", "[items.csv, more.tsv]", "items.csv and more.tsv are of two formats: give each a section"),
+        ("items.csv", "[]", "items.file: "),
+        ("items.csv", "{a: b}", "items.file: give a text, or a list of texts"),
+        ("id: item", 'id: item\n  delimiter: "::"', "the delimiter '::' has several characters: add format: tsv"),
+        ("items.csv", 'items.jsonl\n  delimiter: ";"', "a delimiter is for csv and tsv, items.jsonl is jsonl"),
+        ("items.csv", "items.parquet\n  columns: [item]", "columns are for csv, tsv, jsonl and xml"),
+        ("id: item", "id: item\n  columns: [a, b, a]", "columns has 'a' twice"),
+        ("id: item", "id: item\n  entities: [{kind: tag, relation: BY}]", "give the column that names the entities"),
+        (
+            SHOP,
+            "platform: shop\nentities: {file: a.csv, kind: item, id: a}",
+            "line 2: entities: 'item' is not a kind",
+        ),
+        (
+            SHOP,
+            "platform: shop\nrelations: {file: a.csv, item: a, target: b, type: FOLLOWS}",
+            "FOLLOWS is the graph's own",
+        ),
         (SHOP, "platform: shop\n", "the mapping names no files"),
         (SHOP, "- just\n- a list\n", "holds no mapping: begin with platform"),
         (SHOP, "", "holds no mapping"),
@@ -103,6 +145,46 @@ def test_every_column_that_a_section_names_is_checked(tmp_path: Path) -> None:
     assert used_columns(items) == ["a", "b", "c", "d"]
     events = read(tmp_path, text + "  value: f\n  sequence: g\n").events[0]
     assert used_columns(events) == ["who", "item", "kind", "at", "g", "f"]
+
+
+@pytest.mark.parametrize(
+    ("file", "format"),
+    [
+        ("a.csv.gz", "csv"),
+        ("b.ndjson.zst", "jsonl"),
+        ("ml.inter", "recbole"),
+        ("s3://bucket/a.parquet", "parquet"),
+        ("https://host/a.tsv?sig=x.csv", "tsv"),
+        ("zip://Posts.xml::s3://bucket/dump.zip", "xml"),
+        ("simplecache::s3://bucket/a.csv", "csv"),
+        ("memory://bucket/a?.csv", "csv"),
+        ("a.json", None),
+        ("a", None),
+    ],
+)
+def test_the_name_of_a_file_says_its_format(file: str, format: str | None) -> None:
+    assert format_of(file) == format
+
+
+def test_a_table_that_an_event_looks_items_up_in_has_columns_of_its_own(tmp_path: Path) -> None:
+    text = SHOP.replace(
+        "  item: item\n  type", "  item: part\n  item_of: {file: parts.csv, id: p, item: whole}\n  type"
+    )
+    events = read(tmp_path, text).events[0]
+    assert used_columns(events) == ["who", "part", "kind", "at"]
+    assert events.item_of is not None
+    assert used_columns(events.item_of) == ["p", "whole"]
+
+
+def test_columns_of_flags_and_of_where_are_checked_like_any_other(tmp_path: Path) -> None:
+    text = SHOP.replace(
+        "  id: item\n",
+        "  id: item\n  where: {kind: item}\n  entities: [{flags: [Drama, War], kind: genre, relation: IN}]\n",
+    )
+    mapping = read(tmp_path, text)
+    assert used_columns(mapping.items[0]) == ["kind", "item", "Drama", "War"]
+    with pytest.raises(MappingError, match=r"line 6: items\.entities\.0\.flags\.1 names column 'War', a has"):
+        mapping.check_columns(("items", 0), mapping.items[0], ["item", "kind", "Drama"], "a")
 
 
 def test_a_platform_from_a_column_is_checked_like_any_other_column(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from graph.keys import lone_user
+from graph.keys import lone_user, tombstone
 from graph.store import Store
+from graph.tombstones import Tombstones
 from serve.api import MAX_BODY_BYTES
 from serve.app import Service, create_app
 from serve.outbox import drain
@@ -193,6 +194,16 @@ def test_events_are_accepted_one_by_one(client: TestClient, service: Service):
     assert rejected[9]["errors"][0]["pointer"] == "/events/9"
     assert {error["pointer"] for error in rejected[8]["errors"]} >= {"/events/8/event_id", "/events/8/item_id"}
     assert [each.event_id for _, each in service.outbox.pending()] == ["good"]
+
+
+def test_events_of_an_account_that_was_erased_are_refused_and_none_is_kept(client: TestClient, service: Service):
+    gone = service.pseudonyms.account("films", "gone")
+    Tombstones(service.outbox.path.parent).add([tombstone(gone.digest)])
+    answer = client.post("/v1/events", json={"events": [sent("one"), sent("two", account_id="films:gone")]}).json()
+    assert answer["accepted"] == 1
+    assert [(one["index"], one["problem"]["status"]) for one in answer["rejected"]] == [(1, 410)]
+    assert "gone" not in answer["rejected"][0]["problem"]["detail"]
+    assert [each.event_id for _, each in service.outbox.pending()] == ["one"]
 
 
 def test_an_event_about_an_item_that_only_the_store_knows_is_accepted(

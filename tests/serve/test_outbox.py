@@ -272,3 +272,25 @@ def wait_until(condition, timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def test_what_waits_for_the_store_of_somebody_erased_meanwhile_goes_nowhere(outbox: Outbox, planted_store: Store):
+    outbox.accept([event("mine"), event("another", account=AccountKey("films", "an0ther"))])
+    planted_store.erase(lone_user(ACCOUNT), [ACCOUNT])
+    assert drain(outbox, planted_store) == 2
+    assert outbox.counts() == (0, 0)
+    assert planted_store.user_of(ACCOUNT) is None
+    assert len(planted_store.history(lone_user(AccountKey("films", "an0ther")))) == 1
+
+
+def test_nothing_of_what_was_forgotten_stays_in_the_files(outbox: Outbox):
+    account = AccountKey("films", "0123456789abcdef0123456789abcdef")
+    outbox.accept([event(f"of-them-{n}", account=account) for n in range(50)] + [event("of-another")])
+    outbox.accept([event("drained-before")])
+    assert outbox.accounts() == {account, ACCOUNT}
+    assert outbox.forget([account], [("RATED", "drained-before")]) == 50
+    kept = b"".join(file.read_bytes() for file in outbox.path.parent.glob("outbox.db*"))
+    assert b"of-another" in kept
+    for trace in (account.digest.encode(), b"of-them"):
+        assert trace not in kept
+    assert outbox.accept([event("drained-before"), event("of-another")]) == [True, False]
