@@ -232,7 +232,7 @@ def _with_untouched(
     lengths = np.linalg.norm(text, axis=1, keepdims=True)
     units = np.divide(text, lengths, out=np.zeros_like(text), where=lengths > 0)
     said, warm = lengths[:, 0] > 0, np.bincount(touched, minlength=len(text)) > 0
-    stand_in = csr_array(weights.shape, dtype=np.float32)  # type: ignore[arg-type]
+    stand_in = csr_array(weights.shape, dtype=np.float32)
     for platform in range(len(interactions.platforms)):
         there = interactions.item_platform == platform
         asked, alike = np.flatnonzero(said & ~warm & there), np.flatnonzero(said & warm & there)
