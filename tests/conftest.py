@@ -35,14 +35,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", [torch.device(name) for name in names], ids=names)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests (`make test`), one has all of Ray, first; Neo4j and every file stay together.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Where two processes share the tests (`make test`), one has all of Ray; Neo4j and every file stay together.
 
     A test that starts a Ray of its own says so with `pytest.mark.xdist_group("ray")`.
     """
-    for item in items:
-        if not any(item.iter_markers("xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(_server(item) or item.path.name))
+    if not any(item.iter_markers("xdist_group")):
+        item.add_marker(pytest.mark.xdist_group(_server(item) or item.path.name))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
     first = {"ray": 0, "neo4j": 1}
     items.sort(key=lambda item: first.get(next(item.iter_markers("xdist_group")).args[0], 2))
 
