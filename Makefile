@@ -38,7 +38,7 @@ demo: $(READY) ## Two platforms to one served answer on MovieLens; Ctrl-C stops 
 
 test: $(READY) ## Run everything that CI runs: format, lint, types, imports, tests with coverage
 	@$(MAKE) --no-print-directory --keep-going check; checked=$$?; \
-	$(TEST_ENVIRONMENT) $(BIN)/pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term:skip-covered --durations=10 && exit $$checked
+	$(TEST_ENVIRONMENT) $(BIN)/pytest --numprocesses 2 --no-loadscope-reorder --cov --cov-report=term:skip-covered --durations=10 && exit $$checked
 
 check: check-format check-lint check-types check-imports ## Format, lint, types and import directions alone
 

@@ -5,10 +5,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from graph.snapshot import Snapshot, write_snapshot
 from graph.store import Store, open_store
@@ -35,28 +36,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", [torch.device(name) for name in names], ids=names)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where two processes share the tests (`make test`), one has all of Ray; Neo4j and every file stay together.
+RAY, NEO4J = "a Ray", "a Neo4j"
+NEEDS: Final = {
+    **dict.fromkeys(("test_demo.py", "test_road.py", "test_serve_http.py", "test_embed.py", "test_run.py"), RAY),
+    **dict.fromkeys(("test_tune.py",), RAY),
+    **dict.fromkeys(("test_store.py", "test_neo4j_store.py", "test_store_url.py", "test_cypher.py"), NEO4J),
+    **dict.fromkeys(("test_notebook.py", "test_snapshot.py"), NEO4J),
+}
+"""Files whose tests start a server that is dear."""
 
-    A test that starts a Ray of its own says so with `pytest.mark.xdist_group("ray")`.
-    """
-    if not any(item.iter_markers("xdist_group")):
-        item.add_marker(pytest.mark.xdist_group(_server(item) or item.path.name))
+
+class Servers(LoadScopeScheduling):  # type: ignore[misc]
+    """Where two processes share the tests (`make test`), one has all of Ray, one all of Neo4j; files stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.partition("::")[0].rpartition("/")[2]
+        return NEEDS.get(name, name)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Servers:
+    """xdist's own groups are names of tests, which pytest 9.2 does not let it change."""
+    return Servers(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
-    first = {"ray": 0, "neo4j": 1}
-    items.sort(key=lambda item: first.get(next(item.iter_markers("xdist_group")).args[0], 2))
-
-
-def _server(item: pytest.Item) -> str | None:
-    """What a test needs a server of, as far as its fixtures tell."""
-    needs = set(getattr(item, "fixturenames", ()))
-    if "ray_local" in needs:
-        return "ray"
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return "neo4j" if "neo4j_server" in needs or "neo4j" in parameters.values() else None
+    first = {RAY: 0, NEO4J: 1}
+    items.sort(key=lambda item: first.get(NEEDS.get(item.path.name, ""), 2))
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ def _answers(shown: str) -> str:
     return shown.partition("fetched over HTTP")[2].partition("API")[0]
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(900)
 def test_the_demo_walks_the_whole_road_and_a_second_time_reuses_it(tmp_path):
     first = _demo(tmp_path)

@@ -56,7 +56,6 @@ def _said(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.timeout(600)
 def test_the_commands_lead_from_exports_to_an_answer(shops):
     assert " 0 " in _said(shops, "ingest", "east.yaml", "west.yaml").splitlines()[-1]

@@ -20,10 +20,7 @@ from serve.security import free_port
 from tests.planted import person, plant, taste_of
 from tests.serve.tiny import write_tiny_bundle
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),
-    pytest.mark.timeout(900),  # starting Ray took 214 s on a machine four times overloaded, 15 s on an idle one
-]
+pytestmark = pytest.mark.timeout(900)  # starting Ray took 214 s on a machine four times overloaded, 15 s on an idle one
 SECRET = b"sixteen bytes or more"
 SPACE_0 = person("space-0")
 ROOT = Path(__file__).parents[2]
