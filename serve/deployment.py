@@ -181,10 +181,10 @@ class Replica:
     def __init__(self, options: str) -> None:
         import torch
 
-        from serve.app import Service
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
         from serve.outbox import Drainer
+        from serve.service import Service
 
         torch.set_num_threads(1)
         given = orjson.loads(Path(options).read_bytes())

@@ -10,11 +10,12 @@ from graph.keys import Pseudonyms
 from graph.store import Store, open_store
 from models.bundle import Bundle
 from models.ranker import Ranker
-from serve.app import Service, create_app
+from serve.app import create_app
 from serve.live import Live, StoreGate
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
+from serve.service import Service
 from tests.serve.tiny import write_tiny_bundle
 
 PSEUDONYMS = Pseudonyms(b"sixteen bytes or more")

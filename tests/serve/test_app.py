@@ -19,8 +19,9 @@ from graph.keys import lone_user, tombstone
 from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.api import MAX_BODY_BYTES
-from serve.app import Service, create_app
+from serve.app import create_app
 from serve.outbox import drain
+from serve.service import Service
 from tests.planted import person, taste_of
 from tests.serve.conftest import PSEUDONYMS
 from tests.serve.taste import taste_recommender
@@ -359,7 +360,7 @@ def test_while_the_store_is_down_answers_go_on_degraded(client: TestClient, serv
 
 
 def test_a_store_that_hangs_delays_an_answer_by_two_seconds_once(client: TestClient, service: Service, monkeypatch):
-    monkeypatch.setattr("serve.app.STORE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("serve.service.STORE_TIMEOUT_S", 1.0)
     released = threading.Event()
 
     class Hanging:
@@ -477,10 +478,11 @@ def test_what_http_acknowledged_survives_kill_9(tmp_path: Path):
         from pathlib import Path
         import uvicorn
         from graph.store import open_store
-        from serve.app import Service, create_app
+        from serve.app import create_app
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
         from serve.outbox import Outbox
+        from serve.service import Service
         from tests.serve.conftest import PSEUDONYMS
         from tests.serve.taste import taste_recommender
 

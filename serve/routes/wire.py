@@ -1,0 +1,94 @@
+"""What routes share: from bytes to a checked model, from an answer to bytes, and how OpenAPI is told of both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+from fastapi import FastAPI
+from fastapi.responses import Response
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
+
+from graph.errors import IsthmusError
+from graph.keys import AccountKey, Pseudonyms
+from serve.api import ProblemBody
+from serve.errors import PROBLEM_JSON, Problem, invalid
+from serve.recommender import Recommender
+
+_Body = TypeVar("_Body", bound=BaseModel)
+_T = TypeVar("_T")
+
+
+def parse(model: type[_Body], body: bytes) -> _Body:
+    """The body as `model`; raises the Problem that points to each mistake."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def in_path(parse: Callable[[str], _T], text: str) -> _T:
+    """A part of the path as what `parse` makes of it; raises Problem."""
+    try:
+        return parse(text)
+    except IsthmusError as error:
+        raise Problem(422, "invalid-id", str(error)) from None
+
+
+def send(answer: object, status: int = 200) -> Response:
+    """The answer as JSON."""
+    return Response(orjson.dumps(answer), status, media_type="application/json")
+
+
+def account_key(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
+    """The pseudonym of an account written `platform:id`."""
+    platform, _, id = raw.partition(":")
+    return pseudonyms.account(platform, id)
+
+
+def unknown_type(recommender: Recommender, type: str) -> str:
+    """The sentence for an event type that the bundle does not know."""
+    return f"{type} is not an event type here: use one of {', '.join(sorted(recommender.event_weights))}"
+
+
+_MEANINGS: Final = {
+    404: "There is no such thing.",
+    408: "The body came too slowly.",
+    413: "The body is larger than 1 MiB.",
+    415: "The body is not JSON.",
+    422: "The request does not fit; errors point to where.",
+    503: "Not now; Retry-After says when.",
+}
+
+
+def answers(model: type[BaseModel] | None, *problems: int, good: int = 200) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route: its good answer and the problems it may have."""
+    answers: dict[int | str, dict[str, Any]] = {good: {} if model is None else {"model": model}}
+    schema = {"schema": {"$ref": "#/components/schemas/ProblemBody"}}
+    for status in problems:
+        answers[status] = {"description": _MEANINGS[status], "content": {PROBLEM_JSON: schema}}
+    return answers
+
+
+def body(model: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body; its model goes into the BODIES of the module."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    return {"requestBody": {"required": True, "content": {"application/json": schema}}}
+
+
+def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> None:
+    """Add the schemas of `bodies`, which are read without FastAPI's help (a quarter of a millisecond less)."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = original()
+            models: list[type[BaseModel]] = [*bodies, ProblemBody]
+            _, extra = models_json_schema(
+                [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+            )
+            document["components"]["schemas"] |= extra["$defs"]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,71 @@
+"""What the routes use: a bundle's answers, the live state, the outbox and the threads to ask them on."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, TypeVar
+
+from graph.keys import AccountKey, Pseudonyms, UserKey
+from graph.tombstones import Tombstones
+from serve.live import Live, Past
+from serve.metrics import Metrics
+from serve.outbox import Outbox
+from serve.recommender import Recommender
+
+STORE_TIMEOUT_S: Final = 2.0
+"""How long an answer waits for the store before it goes on without it."""
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class Service:
+    """A replica's parts, as the routes use them."""
+
+    live: Live
+    outbox: Outbox
+    pseudonyms: Pseudonyms
+    metrics: Metrics
+    recommender: Recommender = field(init=False)
+    """Setting it swaps the bundle: a request ends with the one it began with."""
+    store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
+    """For questions to the store, which may hang."""
+    disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
+    """For the outbox. Ranking stays on the event loop."""
+
+    @cached_property
+    def tombstones(self) -> Tombstones:
+        """Who was erased on this machine; the store knows of all, and takes nothing of theirs from the outbox."""
+        return Tombstones(self.outbox.path.parent)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a bundle to answer from."""
+        return hasattr(self, "recommender")
+
+    async def past(self, person: UserKey | AccountKey) -> Past:
+        """What a person did."""
+        if self.live.store_rests:
+            return self.live.of(person)
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                return await in_pool(self.store_pool, lambda: self.live.of(person))
+        except TimeoutError:
+            late = TimeoutError(f"no answer from the store within {STORE_TIMEOUT_S} s")
+            return self.live.without_store(person, late)
+
+    async def outbox_counts(self) -> tuple[int, int]:
+        """Events on their way, and refused ones."""
+        return await in_pool(self.disk_pool, self.outbox.counts)
+
+    def close(self) -> None:
+        """Give back the threads; what they hold is the owner's."""
+        self.store_pool.shutdown(wait=False, cancel_futures=True)
+        self.disk_pool.shutdown()
+
+
+def in_pool(pool: ThreadPoolExecutor, work: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Do `work` on a thread of `pool`, while the event loop goes on."""
+    return asyncio.get_running_loop().run_in_executor(pool, work)
