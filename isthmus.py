@@ -60,7 +60,8 @@ Data = Annotated[
 TextModelName = Annotated[
     str | None,
     typer.Option(
-        help="The language model: a folder or a hub name.", show_default="all-MiniLM-L6-v2, which needs no hub"
+        help="The language model: a folder, a hub name or openai:MODEL@URL.",
+        show_default="all-MiniLM-L6-v2, which needs no hub",
     ),
 ]
 RayAddress = Annotated[
@@ -269,6 +270,10 @@ def embed(
     index: Annotated[
         bool, typer.Option("--index", help="Put them on Neo4j's nodes too, for semantic search in Cypher.")
     ] = False,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens that an openai: model may use in this run.", show_default="no limit"),
+    ] = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -281,9 +286,15 @@ def embed(
     var/vectors, and with --index in Neo4j's vector indexes: Item_embedding
     for items (docs/cypher.md asks them).
 
+    openai:MODEL asks OpenAI, and openai:MODEL@https://host/v1 any endpoint
+    that is compatible: titles and texts are sent there. The key is in
+    ISTHMUS_TEXT_API_KEY or OPENAI_API_KEY. What was embedded is kept when
+    the endpoint or the budget ends.
+
     [bold]Examples[/]
 
     isthmus embed --text-model intfloat/multilingual-e5-small
+    isthmus embed --text-model openai:text-embedding-3-small --budget 1000000
     isthmus embed --index --store neo4j://…
     """
     from rich.console import Console
@@ -299,7 +310,8 @@ def embed(
     with open_store(settings.store_url) as graph:
         model = settings.text_model or DEFAULT_MODEL
         console = Console(stderr=True)
-        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=console))
+        address = settings.ray_address
+        print(read_texts(graph, settings.var, model, budget=budget, ray_address=address, console=console))
         if index:
             with console.status("index"):
                 indexed = index_vectors(graph, settings.var, model)

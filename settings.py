@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     """The secret that isthmus rotate puts in the place of pseudonym_key, where the configuration gives that one."""
 
     text_model: str | None = None
-    """The frozen language model: a folder or a hub name; unset, the one that the package index carries."""
+    """The frozen language model: a folder, a hub name or openai:MODEL@URL; unset, the one of the package index."""
 
     ray_address: str | None = None
     """The Ray cluster to join, such as auto or ray://host:10001; unset, one of this process's own."""

@@ -1,4 +1,7 @@
-"""Embed: the texts of items and entities through the frozen language model, with Ray Data, only where they changed."""
+"""Embed: the texts of items and entities through the frozen language model, only where they changed.
+
+A model of this machine or cluster runs with Ray Data; an endpoint is asked by this process alone, which has the key.
+"""
 
 import contextlib
 import hashlib
@@ -8,8 +11,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +27,8 @@ from graph.keys import ItemKey
 from graph.records import Item
 from graph.store import Store
 from ingest.errors import IngestError
-from models.text import DEFAULT_MODEL, TextModel, locate_model, vectors_name
+from models.endpoint import EndpointModel
+from models.text import DEFAULT_MODEL, TextEncoder, TextError, is_endpoint, locate_model, open_model, vectors_name
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -36,6 +40,8 @@ _OPAQUE: Final = re.compile(r"[a-z]\.[0-9a-z_]+|[0-9a-fA-F-]{16,}|[A-Z]?[0-9]+")
 
 _BATCH: Final = 512
 """Texts that an actor is handed at once; it sorts them by length."""
+_KEPT_AFTER: Final = 20_000
+"""Texts that an endpoint has read when its vectors are written down: they may have cost money."""
 _WORTH_AN_ACTOR: Final = 4_000
 """Texts that are worth the seconds it takes another actor to load the model."""
 
@@ -63,12 +69,15 @@ class EmbedReport:
     seconds: float
     texts_per_s: float
     """Of those that went through the model, its loading and the start of Ray included; 0 when nothing had changed."""
+    tokens: int | None = None
+    """What an endpoint has counted; None where the model runs here, or was not asked."""
 
     def __str__(self) -> str:
         width = max((len(row.label) for row in self.labels), default=5)
         lines = [f"{'label':{width}}  {'nodes':>9}  {'texts':>9}  {'embedded':>9}"]
         lines += [f"{row.label:{width}}  {row.nodes:9,}  {row.texts:9,}  {row.embedded:9,}" for row in self.labels]
-        return "\n".join([*lines, f"{self.model}: {self.seconds:.1f} s, {self.texts_per_s:,.0f} texts/s"])
+        used = "" if self.tokens is None else f", {self.tokens:,} tokens"
+        return "\n".join([*lines, f"{self.model}: {self.seconds:.1f} s, {self.texts_per_s:,.0f} texts/s{used}"])
 
 
 def embed(
@@ -76,6 +85,7 @@ def embed(
     var: Path,
     model_name: str = DEFAULT_MODEL,
     *,
+    budget: int | None = None,
     ray_address: str | None = None,
     console: Console | None = None,
 ) -> EmbedReport:
@@ -86,40 +96,58 @@ def embed(
     that would not change is not touched.
     A Ray that runs already is used; else one is started, and stopped at the end. Without new texts none is.
 
+    An endpoint that stops (its budget is used up, it refuses, it is gone) leaves what it has embedded: that is written,
+    and the next run goes on there.
+
     Args:
-        model_name: a folder or a hub name, as `TextModel.load` takes it.
+        model_name: a folder, a hub name or an endpoint's, as `open_model` takes it.
+        budget: tokens that an endpoint may use in this run, see `models.endpoint.EndpointModel`.
         ray_address: the cluster to join; None starts one of this process's own.
         console: where a progress bar goes when there are new texts and it is a terminal.
-    Raises: StoreError; TextError; IngestError if the vectors cannot be read or written.
+    Raises: StoreError; TextError; IngestError if the vectors cannot be read or written, or a budget is given to a model
+        that needs none.
     """
     started = time.perf_counter()
+    if budget is not None and not is_endpoint(model_name):
+        raise IngestError(f"{model_name} runs here and uses no tokens: give --budget with an openai: model, or not")
     folder = var / "vectors" / vectors_name(model_name)
     known = {label: _Vectors.read(folder / f"{label}.parquet") for label in _labels(store)}
     said = {label: _texts(store, label) for label in known}
     held = {digest: (label, row) for label, vectors in known.items() for row, digest in enumerate(vectors.hashes)}
     new = {digest: text for texts in said.values() for digest, text in texts.by_hash.items() if digest not in held}
 
-    if new:
+    def keep(made: _Vectors) -> Mapping[str, int]:
+        """Write each label's file, without those texts that have no vector yet; how many of these vectors it took."""
+        fresh = {digest: row for row, digest in enumerate(made.hashes)}
+        for label, texts in said.items():
+            there = texts.among(fresh.keys() | held.keys()) if len(fresh) < len(new) else texts
+            vectors = [
+                made.matrix[fresh[digest]] if digest in fresh else known[held[digest][0]].matrix[held[digest][1]]
+                for digest in there.hashes
+            ]
+            _write(folder / f"{label}.parquet", known[label], there, vectors)
+        return {label: sum(digest in fresh for digest in texts.hashes) for label, texts in said.items()}
+
+    made, tokens = _Vectors.none(), None
+    if new and is_endpoint(model_name):
+        endpoint = EndpointModel(model_name, budget=budget)
+        _make(folder)
+        width = next((vectors.matrix.shape[1] for vectors in known.values() if len(vectors.keys)), None)
+        made = _through_endpoint(new, endpoint, width, keep, console)
+        tokens = endpoint.tokens
+    elif new:
         locate_model(model_name)
         _make(folder)
-    made = _through_ray(new, model_name, ray_address, console) if new else _Vectors.none()
+        made = _through_ray(new, model_name, ray_address, console)
     seconds = time.perf_counter() - started
-    fresh = {digest: row for row, digest in enumerate(made.hashes)}
-    for label, texts in said.items():
-        vectors = [
-            made.matrix[fresh[digest]] if digest in fresh else known[held[digest][0]].matrix[held[digest][1]]
-            for digest in texts.hashes
-        ]
-        _write(folder / f"{label}.parquet", known[label], texts, vectors)
+    taken = keep(made)
     return EmbedReport(
         vectors_name(model_name),
-        [
-            LabelReport(label, texts.nodes, len(texts.keys), sum(digest in fresh for digest in texts.hashes))
-            for label, texts in said.items()
-        ],
+        [LabelReport(label, texts.nodes, len(texts.keys), taken[label]) for label, texts in said.items()],
         len(new),
         time.perf_counter() - started,
         len(new) / seconds if new else 0.0,
+        tokens,
     )
 
 
@@ -142,6 +170,11 @@ class _Texts:
     keys: Sequence[str]
     hashes: Sequence[str]
     by_hash: Mapping[str, str]
+
+    def among(self, hashes: Collection[str]) -> "_Texts":
+        """Those of them alone."""
+        kept = [row for row, digest in enumerate(self.hashes) if digest in hashes]
+        return replace(self, keys=[self.keys[row] for row in kept], hashes=[self.hashes[row] for row in kept])
 
 
 def _labels(store: Store) -> Sequence[str]:
@@ -233,6 +266,47 @@ def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArra
         raise IngestError(f"{path} cannot be written ({error}): make room or give another var folder") from error
 
 
+def _through_endpoint(
+    texts: Mapping[str, str],
+    endpoint: EndpointModel,
+    width: int | None,
+    keep: Callable[[_Vectors], object],
+    console: Console | None,
+) -> _Vectors:
+    """Ask for all, or hand to `keep` what there is before an error; `width` is that of the vectors kept before."""
+    hashes = list(texts)
+    parts: list[NDArray[np.float32]] = []
+    done = kept = 0
+    with _bar(console) as bar:
+        task = bar.add_task("embed", total=len(texts))
+        try:
+            for vectors in endpoint.batches(list(texts.values())):
+                if width not in {None, vectors.shape[1]}:
+                    raise IngestError(
+                        f"{endpoint.name} answers {vectors.shape[1]} numbers a text and its vectors of before have "
+                        f"{width}: it is another model now; delete the folder vectors/{endpoint.name} and embed again"
+                    )
+                parts.append(vectors)
+                done += len(vectors)
+                bar.advance(task, len(vectors))
+                if done - kept >= _KEPT_AFTER:
+                    keep(_Vectors((), hashes[:done], np.concatenate(parts)))
+                    kept = done
+        except TextError as error:
+            raise type(error)(
+                f"{error} ({done:,} of {len(texts):,} new texts are embedded and kept; isthmus embed goes on there)"
+            ) from error
+        finally:
+            if kept < done < len(texts):
+                keep(_Vectors((), hashes[:done], np.concatenate(parts)))
+    return _Vectors((), hashes, np.concatenate(parts))
+
+
+def _bar(console: Console | None) -> Progress:
+    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=console is None or not console.is_terminal)
+
+
 def _through_ray(
     texts: Mapping[str, str], model_name: str, ray_address: str | None, console: Console | None
 ) -> _Vectors:
@@ -240,9 +314,7 @@ def _through_ray(
 
     hashes: list[str] = []
     parts: list[NDArray[np.float32]] = []
-    columns = (TextColumn("embed"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    hidden = console is None or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar, _ray(ray_address):
+    with _bar(console) as bar, _ray(ray_address):
         task = bar.add_task("embed", total=len(texts))
         try:
             batches: Iterable[Any] = _pipeline(texts, model_name).iter_batches(batch_size=None, batch_format="pyarrow")
@@ -280,7 +352,7 @@ class _Encoder:
     """What each Ray actor does: one model, batch after batch."""
 
     def __init__(self, model_name: str) -> None:
-        self._model = TextModel.load(model_name)
+        self._model: TextEncoder = open_model(model_name)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         vectors = self._model.encode(batch["text"].to_pylist())

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,41 @@ class TextError(IsthmusError):
     """A text model that cannot be found, reached or read."""
 
 
+class TextEncoder(Protocol):
+    """What turns texts into vectors, wherever it runs."""
+
+    @property
+    def name(self) -> str:
+        """What its vectors are filed under, see `vectors_name`."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[len(texts), dim] unit vectors; raises TextError."""
+
+
+def open_model(name_or_path: str = DEFAULT_MODEL) -> TextEncoder:
+    """A model by its name: an endpoint's (`models.endpoint`) or one of transformers (`TextModel.load`); TextError."""
+    if is_endpoint(name_or_path):
+        from models.endpoint import EndpointModel
+
+        return EndpointModel(name_or_path)
+    return TextModel.load(name_or_path)
+
+
+def is_endpoint(name_or_path: str) -> bool:
+    """Whether a name is that of a model which is asked over the network."""
+    return name_or_path.startswith("openai:")
+
+
 def vectors_name(name_or_path: str) -> str:
     """What a model's vectors are filed under: a hub name with -- for its slash, a folder's name and a hash of where."""
+    if is_endpoint(name_or_path):
+        from models.endpoint import Address
+
+        return Address.parse(name_or_path).folder
     folder = Path(name_or_path)
     if not folder.is_dir():
         return name_or_path.removeprefix("sentence-transformers/").replace("/", "--")
