@@ -60,7 +60,7 @@ Data = Annotated[
 TextModelName = Annotated[
     str | None,
     typer.Option(
-        help="The language model: a folder, a hub name or openai:MODEL@URL.",
+        help="The language model: a folder, a hub name, use-multilingual-3 or openai:MODEL@URL.",
         show_default="all-MiniLM-L6-v2, which needs no hub",
     ),
 ]
@@ -285,6 +285,9 @@ def embed(
     Only what is new or has changed is read again; the vectors are kept in
     var/vectors, and with --index in Neo4j's vector indexes: Item_embedding
     for items (docs/cypher.md asks them).
+
+    use-multilingual-3 (isthmus[multilingual]) has Chinese, English and 14
+    more languages in one space.
 
     openai:MODEL asks OpenAI, and openai:MODEL@https://host/v1 any endpoint
     that is compatible: titles and texts are sent there. The key is in

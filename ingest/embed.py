@@ -28,7 +28,7 @@ from graph.records import Item
 from graph.store import Store
 from ingest.errors import IngestError
 from models.endpoint import EndpointModel
-from models.text import DEFAULT_MODEL, TextEncoder, TextError, is_endpoint, locate_model, open_model, vectors_name
+from models.text import DEFAULT_MODEL, TextEncoder, TextError, is_endpoint, open_model, require_model, vectors_name
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -136,7 +136,7 @@ def embed(
         made = _through_endpoint(new, endpoint, width, keep, console)
         tokens = endpoint.tokens
     elif new:
-        locate_model(model_name)
+        require_model(model_name)
         _make(folder)
         made = _through_ray(new, model_name, ray_address, console)
     seconds = time.perf_counter() - started

