@@ -64,6 +64,12 @@ TextModelName = Annotated[
         show_default="all-MiniLM-L6-v2, which needs no hub",
     ),
 ]
+OtherVectors = Annotated[
+    str | None,
+    typer.Option(
+        "--vectors", metavar="NAMES", help="Vectors that items have too, such as images,sound.", show_default="none"
+    ),
+]
 RayAddress = Annotated[
     str | None, typer.Option(help="The Ray cluster to join.", show_default="one of this command's own")
 ]
@@ -322,6 +328,38 @@ def embed(
                 print(f"index {label}_embedding: {changed:,} vectors were new or had changed")
 
 
+@app.command(rich_help_panel=ROAD)
+def vectors(
+    name: Annotated[str, typer.Argument(help="What they are called, such as images.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A Parquet file.", show_default=False)],
+    platform: Annotated[
+        str | None, typer.Option(help="The platform whose ids they are.", show_default="ids are keys, as shop:4711")
+    ] = None,
+    key: Annotated[str, typer.Option(help="The column of ids.")] = "key",
+    column: Annotated[str, typer.Option(help="The column of vectors, lists of numbers.")] = "vector",
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Bring vectors of items' images or sound.
+
+    What another model has seen or heard becomes one more feature of items:
+    train and compare use it with --vectors NAME, or vectors: [NAME] in
+    isthmus.yaml. A file may be one platform's; others keep what they have.
+
+    [bold]Examples[/]
+
+    isthmus vectors images posters.parquet --platform films --key film_id
+    isthmus train --vectors images
+    """
+    from graph.store import open_store
+    from ingest.vectors import add_vectors
+
+    settings = _settings(config, store=store, var=var)
+    with open_store(settings.store_url) as graph:
+        print(add_vectors(graph, settings.var, name, file, key=key, vector=column, platform=platform))
+
+
 @app.command("same-work", rich_help_panel=ROAD)
 def same_work(
     undo: Annotated[bool, typer.Option("--undo", help="Take all these links back instead.")] = False,
@@ -387,6 +425,7 @@ def train(
         typer.Option(help="Leave out what happened at or after this instant (UTC).", show_default="the whole graph"),
     ] = None,
     text_model: TextModelName = None,
+    vectors: OtherVectors = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -427,7 +466,15 @@ def train(
     from train.run import WorkerConfig
     from train.runs import Run
 
-    settings = _settings(config, store=store, var=var, text_model=text_model, ray_address=ray_address, workers=workers)
+    settings = _settings(
+        config,
+        store=store,
+        var=var,
+        text_model=text_model,
+        vectors=None if vectors is None else _parted(vectors),
+        ray_address=ray_address,
+        workers=workers,
+    )
     going_on = continued or adapt is not None
     who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
     console = Console(stderr=True)
@@ -446,7 +493,8 @@ def train(
             f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order, "
             + (f"{drawn} neighbours of an item drawn in a step" if drawn else "the whole graph in every step")
         )
-        run = Run(snapshot.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
+        said = vectors_name(settings.text_model or DEFAULT_MODEL)
+        run = Run(snapshot.id, said, loop, settings.var, vectors=tuple(sorted({*settings.vectors})))
         if going_on:
             run = run.continued(adapt)
             print(f"begins    with {run.inputs.start and run.inputs.start.run}")
@@ -526,6 +574,7 @@ def compare(
         Path | None, typer.Option(help="Write leaderboard.json and leaderboard.png there.", show_default="not saved")
     ] = None,
     text_model: TextModelName = None,
+    vectors: OtherVectors = None,
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
@@ -565,7 +614,8 @@ def compare(
     from train.families import FAMILIES
     from train.runs import Run
 
-    settings = _settings(config, store=store, var=var, text_model=text_model).with_split(
+    others = None if vectors is None else _parted(vectors)
+    settings = _settings(config, store=store, var=var, text_model=text_model, vectors=others).with_split(
         protocol, validation_from=validation_from, test_from=test_from
     )
     if snapshot is None:
@@ -574,7 +624,8 @@ def compare(
     else:
         cut = read_snapshot(settings.var / "snapshots" / snapshot)
     loop = _suited(settings, cut)
-    run = Run(cut.id, vectors_name(settings.text_model or DEFAULT_MODEL), loop, settings.var)
+    said = vectors_name(settings.text_model or DEFAULT_MODEL)
+    run = Run(cut.id, said, loop, settings.var, vectors=tuple(sorted({*settings.vectors})))
     _compare(
         run,
         list(FAMILIES) if models == "all" else _parted(models),
@@ -1037,6 +1088,7 @@ def _compare(
             "test_from": run.config.test_from,
             "sampled": sampled,
             "text_model": run.text_model,
+            "vectors": list(run.vectors),
         }
         board.save(save, about)
         print(f"\nsaved     {save / 'leaderboard.json'}, {save / 'leaderboard.png'}")

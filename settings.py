@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     text_model: str | None = None
     """The frozen language model: a folder, a hub name or openai:MODEL@URL; unset, the one of the package index."""
 
+    vectors: list[str] = []
+    """Names of vectors of other kinds that training uses beside those of texts (isthmus vectors brings them)."""
+
     ray_address: str | None = None
     """The Ray cluster to join, such as auto or ray://host:10001; unset, one of this process's own."""
 

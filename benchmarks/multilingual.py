@@ -45,13 +45,13 @@ def main() -> None:
     for name in parser.parse_args().text_model:
         model = open_model(name)
         chinese, english = (model.encode([getattr(pair, side) for pair in pairs]) for side in ("chinese", "english"))
-        there, back = nearest(chinese, english), nearest(english, chinese)
+        there, back = nearest(chinese, english).tolist(), nearest(english, chinese).tolist()
         right = np.stack([there, back]) == np.arange(len(pairs))
         of_kind = [right[:, [pair.kind == kind for pair in pairs]].mean() for kind in KINDS]
         shares = " | ".join(f"{share:.3f}" for share in (*right.mean(axis=1), *of_kind))
         print(f"| {name} | {model.dim} | {shares} | {speed(model, pairs):,.0f} |", flush=True)
-        missed += [f"{name}: {pairs[row].chinese} → {pairs[there[row]].english}" for row in np.flatnonzero(~right[0])]
-        missed += [f"{name}: {pairs[row].english} → {pairs[back[row]].chinese}" for row in np.flatnonzero(~right[1])]
+        missed += [f"{name}: {pairs[row].chinese} → {pairs[there[row]].english}" for row in _where(~right[0])]
+        missed += [f"{name}: {pairs[row].english} → {pairs[back[row]].chinese}" for row in _where(~right[1])]
     print(f"\n{len(missed)} were taken for another, the last of them:\n" + "\n".join(missed[-10:]))
 
 
@@ -63,7 +63,12 @@ def read_pairs() -> Sequence[Pair]:
 
 def nearest(asked: NDArray[np.float32], among: NDArray[np.float32]) -> NDArray[np.intp]:
     """[N] the row of `among` [M, D] that is nearest to each row of `asked` [N, D]; all are unit vectors."""
-    return (asked @ among.T).argmax(axis=1)
+    return np.asarray((asked @ among.T).argmax(axis=1), np.intp)
+
+
+def _where(mask: NDArray[np.bool_]) -> list[int]:
+    found: list[int] = np.flatnonzero(mask).tolist()
+    return found
 
 
 def speed(model: TextEncoder, pairs: Sequence[Pair]) -> float:

@@ -1,5 +1,6 @@
 """Vectors beside the graph: the Parquet files that ingest writes per model and label, in the order of given keys."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,3 +42,18 @@ def read_vectors(path: Path, keys: Sequence[str]) -> tuple[NDArray[np.float32], 
     vectors = np.zeros((len(keys), type.list_size), np.float32)
     vectors[present] = stored[rows[present]]
     return vectors, present
+
+
+def digests(folders: Sequence[Path]) -> dict[str, str]:
+    """Name of each folder of vectors from elsewhere -> a hash of those of items; raises SnapshotError."""
+    found = {}
+    for folder in folders:
+        try:
+            with (folder / "Item.parquet").open("rb") as file:
+                found[folder.name] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        except OSError as error:
+            raise SnapshotError(
+                f"there are no vectors called {folder.name} ({folder / 'Item.parquet'}: {error.strerror}): bring them "
+                f"with isthmus vectors {folder.name} FILE"
+            ) from error
+    return found

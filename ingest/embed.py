@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from graph.keys import ItemKey
 from graph.records import Item
 from graph.store import Store
 from ingest.errors import IngestError
+from ingest.vectors import make_folder, vector_array, write_whole
 from models.endpoint import EndpointModel
 from models.text import DEFAULT_MODEL, TextEncoder, TextError, is_endpoint, open_model, require_model, vectors_name
 
@@ -131,13 +131,13 @@ def embed(
     made, tokens = _Vectors.none(), None
     if new and is_endpoint(model_name):
         endpoint = EndpointModel(model_name, budget=budget)
-        _make(folder)
+        make_folder(folder)
         width = next((vectors.matrix.shape[1] for vectors in known.values() if len(vectors.keys)), None)
         made = _through_endpoint(new, endpoint, width, keep, console)
         tokens = endpoint.tokens
     elif new:
         require_model(model_name)
-        _make(folder)
+        make_folder(folder)
         made = _through_ray(new, model_name, ray_address, console)
     seconds = time.perf_counter() - started
     taken = keep(made)
@@ -228,17 +228,6 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return np.asarray(values, dtype=np.float32).reshape(-1, column.type.list_size)
 
 
-def _vector_array(matrix: NDArray[np.float32]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), type=pa.float32()), matrix.shape[1])
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise IngestError(f"{folder} cannot be made ({error}): give another var folder") from error
-
-
 def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArray[np.float32]]) -> None:
     if path.exists() and list(before.keys) == list(texts.keys) and list(before.hashes) == list(texts.hashes):
         return
@@ -248,22 +237,10 @@ def _write(path: Path, before: _Vectors, texts: _Texts, vectors: Sequence[NDArra
         {
             "key": pa.array(texts.keys, pa.string()),
             "text_hash": pa.array(texts.hashes, pa.string()),
-            "vector": _vector_array(matrix),
+            "vector": vector_array(matrix),
         }
     )
-    part = None
-    _make(path.parent)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            pq.write_table(table, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        raise IngestError(f"{path} cannot be written ({error}): make room or give another var folder") from error
+    write_whole(path, table)
 
 
 def _through_endpoint(
@@ -356,7 +333,7 @@ class _Encoder:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         vectors = self._model.encode(batch["text"].to_pylist())
-        return pa.table({"text_hash": batch["text_hash"], "vector": _vector_array(vectors)})
+        return pa.table({"text_hash": batch["text_hash"], "vector": vector_array(vectors)})
 
 
 @contextlib.contextmanager

@@ -10,16 +10,19 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import isthmus
 from graph.keys import ItemKey, Pseudonyms, lone_user
-from graph.records import Event
+from graph.records import Event, Item
 from graph.snapshot import Snapshot, write_snapshot
 from graph.store import checksum, open_store
 from models.encoder import EncoderConfig
 from serve.outbox import Outbox
 from settings import read_settings
+from tests.embedding_server import KEY, embedding_server
 from train.loop import LoopConfig
 from train.regimes import suited
 from train.runs import Run
@@ -90,11 +93,11 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
-    road = ["demo", "mapping", "ingest", "embed", "same-work", "train", "evaluate", "compare", "serve"]
+    road = ["demo", "mapping", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
     assert listed == [*road, "person", "link", "unlink", "erase", "rotate", "quarantine"]
 
 
-COMMANDS = ["demo", "ingest", "embed", "same-work", "train", "evaluate", "compare", "serve"]
+COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,31 @@ def test_every_command_about_mappings_explains_itself(command, capsys, monkeypat
     assert "Example: isthmus mapping" in capsys.readouterr().out
 
 
+def test_an_endpoint_embeds_within_a_budget_and_images_are_brought(shop, run, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("ISTHMUS_TEXT_API_KEY", KEY)
+    with open_store("sqlite:///var/graph.db") as store:
+        store.ensure_schema()
+        store.upsert_nodes([Item(ItemKey("shop", f"k{number}"), title=f"kettle {number}") for number in range(3)])
+    with embedding_server() as server:
+        embed = ["embed", "--text-model", f"openai:tiny@{server.url}"]
+        stopped = run(*embed, "--budget", "13")
+        whole = run(*embed)
+    assert stopped.returncode == 1
+    assert "has used 2 of 13 tokens" in stopped.stderr, "a kettle may take 12 and takes 2"
+    assert "1 of 3 new texts are embedded and kept" in stopped.stderr
+    assert whole.stdout.endswith("texts/s, 4 tokens\n")
+    assert server.keys == [f"Bearer {KEY}"] * 2
+    assert KEY not in "".join(said.stdout + said.stderr for said in (stopped, whole))
+
+    pq.write_table(pa.table({"sku": ["k0", "k9"], "clip": [[1.0, 0.0], [0.0, 1.0]]}), shop / "images.parquet")
+    said = run("vectors", "images", "images.parquet", "--platform", "shop", "--key", "sku", "--column", "clip")
+    assert said.stdout.splitlines() == [
+        "2 rows: 1 kept, 0 repeated, 0 without a vector, 1 of no item",
+        "images: 1 of 3 items have a vector of 2 numbers",
+    ]
+
+
 def test_the_same_work_is_linked_and_unlinked(shop, monkeypatch, capsys):
     from tests.ingest.test_same_work import ITEMS, write_vectors
 
@@ -207,6 +235,9 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["mapping", "check", "missing.yaml"], "missing.yaml"),
         (["serve", "--port", "80000"], "port is 80000"),
         (["embed", "--index"], "SQLite has no vector index"),
+        (["embed", "--budget", "5"], "all-MiniLM-L6-v2 runs here and uses no tokens"),
+        (["embed", "--text-model", "openai:tiny@localhost:8000/v1"], "openai:MODEL@http(s)://HOST/v1"),
+        (["vectors", "images", "missing.parquet"], "missing.parquet cannot be read as Parquet"),
         (["same-work"], "write the vectors of that model with isthmus embed"),
         (["compare", "--metrics", "ndcg"], "'ndcg' is no metric"),
         (["quarantine", "show", "--rule", "unknown-items"], "'unknown-items' is no rule; did you mean unknown-item?"),

@@ -1,6 +1,6 @@
 """Training data: a snapshot, a split and the text vectors, as what a training step eats."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -76,25 +76,26 @@ class ItemSide:
     """What is known of the items: their texts and the graph around them, from the events handed in and no others."""
 
     text: Tensor
-    """[N, T] text vectors, centred and whitened over the items that have one; 0 for the others."""
+    """[N, T] text vectors, centred and whitened over the items that have one; 0 for the others.
+
+    Vectors of other kinds, of images or sound, are further columns, made alike."""
     warm: Tensor
     """[N] 1 where an item has an event, else 0."""
     graph: Relations
     knowledge: Knowledge
 
 
-def item_side(snapshot: Snapshot, training: Interactions, vectors: Path) -> ItemSide:
+def item_side(snapshot: Snapshot, training: Interactions, vectors: Path, others: Sequence[Path] = ()) -> ItemSide:
     """Read text vectors and build the relations.
 
     Args:
         training: the part of the snapshot's interactions that may be seen.
         vectors: the folder of one text model's vectors.
+        others: the folders of vectors of other kinds.
     Raises: SnapshotError if the vectors are missing.
     """
-    stored, present = read_vectors(vectors / "Item.parquet", training.items.keys)
-    text = np.zeros_like(stored)
-    if present.any():
-        text[present] = whitened(stored[present])
+    parts = [_features(folder / "Item.parquet", training.items.keys) for folder in (vectors, *others)]
+    text = np.concatenate(parts, axis=1) if others else parts[0]
     data = hetero_data(snapshot, training)
     warm = np.bincount(training.item, minlength=len(training.items)) > 0
     return ItemSide(
@@ -103,6 +104,15 @@ def item_side(snapshot: Snapshot, training: Interactions, vectors: Path) -> Item
         item_relations(data, training),
         shared_entities(data),
     )
+
+
+def _features(file: Path, keys: Sequence[str]) -> NDArray[np.float32]:
+    """[N, T] the vectors of a file whitened, 0 for the items that have none."""
+    stored, present = read_vectors(file, keys)
+    features = np.zeros_like(stored)
+    if present.any():
+        features[present] = whitened(stored[present])
+    return features
 
 
 def whitened(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

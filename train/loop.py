@@ -145,6 +145,8 @@ class Inputs:
     """Folder for metrics.jsonl and TensorBoard's files."""
     start: Start | None = None
     """The weights that training begins with; None begins with random ones."""
+    others: tuple[Path, ...] = ()
+    """The folders of vectors of other kinds, of images or sound, that items have too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ def prepare(inputs: Inputs, config: LoopConfig) -> Prepared:
     """Read the snapshot and the vectors; the graph around the items knows the training part alone."""
     snapshot = read_snapshot(inputs.snapshot)
     split = config.parted(snapshot.interactions())
-    return Prepared(split, item_side(snapshot, split.train, inputs.vectors))
+    return Prepared(split, item_side(snapshot, split.train, inputs.vectors, inputs.others))
 
 
 def train_on_worker(values: Mapping[str, Any]) -> None:
@@ -170,7 +172,8 @@ def train_on_worker(values: Mapping[str, Any]) -> None:
     config = LoopConfig.from_dict(values["config"])
     said = values["start"]
     start = said and Start(Path(said["run"]), Path(said["snapshot"]), said["weights"], said["platform"])
-    inputs = Inputs(Path(values["snapshot"]), Path(values["vectors"]), Path(values["log"]), start)
+    others = tuple(Path(folder) for folder in values["others"])
+    inputs = Inputs(Path(values["snapshot"]), Path(values["vectors"]), Path(values["log"]), start, others)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -400,6 +403,7 @@ def worker_values(inputs: Inputs, config: LoopConfig, kept: Path | None = None) 
         "snapshot": str(inputs.snapshot.absolute()),
         "vectors": str(inputs.vectors.absolute()),
         "log": str(inputs.log.absolute()),
+        "others": [str(folder.absolute()) for folder in inputs.others],
     }
 
 

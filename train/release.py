@@ -11,6 +11,7 @@ from graph.keys import ItemKey
 from graph.records import Attributes, Relation
 from graph.snapshot import Snapshot, read_snapshot
 from graph.store import Store
+from graph.vectors import digests
 from models.bundle import Catalogue, write_bundle
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
@@ -53,7 +54,7 @@ def release(
     trained = assemble(inputs, config, result.checkpoint)
     snapshot = read_snapshot(inputs.snapshot)
     events = whole(trained.prepared.split)
-    items = item_side(snapshot, events, inputs.vectors)
+    items = item_side(snapshot, events, inputs.vectors, inputs.others)
     encoder = best_encoder(result.checkpoint, trained.prepared, config)
     blend = trained.blend
     leads_to = LeadsTo.fit(events, blend.linear, items.text.numpy())
@@ -69,6 +70,7 @@ def release(
         "form": FORM,
         "snapshot": snapshot.id,
         "text_model": inputs.vectors.name,
+        **({"vectors": digests(inputs.others)} if inputs.others else {}),
         "training": asdict(config),
         **({} if inputs.start is None else {"start": inputs.start.named}),
         "epochs": result.epochs,

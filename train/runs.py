@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graph.snapshot import read_snapshot
-from graph.vectors import read_vectors
+from graph.vectors import digests, read_vectors
 from train.adapt import Start
 from train.data import FORM
 from train.loop import BEST, Inputs, LoopConfig, TrainingError
@@ -31,6 +31,8 @@ class Run:
     var: Path
     start: Start | None = None
     """The earlier run that it begins with; None begins with random weights."""
+    vectors: tuple[str, ...] = ()
+    """The names of the folders of vectors of other kinds, of images or sound."""
 
     @classmethod
     def newest(cls, var: Path) -> "Run":
@@ -42,7 +44,8 @@ class Run:
     @classmethod
     def _read(cls, said: Mapping[str, Any], var: Path) -> "Run":
         start = Start.below(var, said["start"]) if "start" in said else None
-        return cls(said["snapshot"], said["text_model"], LoopConfig.from_dict(said["config"]), var, start)
+        config, vectors = LoopConfig.from_dict(said["config"]), tuple(said.get("vectors", ()))
+        return cls(said["snapshot"], said["text_model"], config, var, start, vectors)
 
     def continued(self, platform: str | None = None) -> "Run":
         """This run, beginning with the best weights of the newest one that ended on another snapshot and fits.
@@ -69,8 +72,8 @@ class Run:
                 return replace(self, start=Start(folder, earlier.inputs.snapshot, str(weights), platform))
         raise TrainingError(
             f"nothing below {self.var} can be continued on the snapshot {self.snapshot}: that takes a run on another "
-            f"snapshot that is still there, with leave_one_out, text vectors of {self.text_model} and the same "
-            "training.encoder; train without --continue and --adapt"
+            f"snapshot that is still there, with leave_one_out, text vectors of {self.text_model}, the same --vectors "
+            "and training.encoder; train without --continue and --adapt"
         )
 
     @cached_property
@@ -83,7 +86,11 @@ class Run:
     def inputs(self) -> Inputs:
         """Where its workers find what they train on."""
         files = self.var / "snapshots" / self.snapshot, self.var / "vectors" / self.text_model, self.folder / "log"
-        return Inputs(*files, start=self.start)
+        return Inputs(*files, self.start, self._others)
+
+    @property
+    def _others(self) -> tuple[Path, ...]:
+        return tuple(self.var / "vectors" / name for name in self.vectors)
 
     def result(self) -> TrainingResult | None:
         """What it left, or None where it has not ended."""
@@ -113,18 +120,20 @@ class Run:
         for manifest in sorted((self.var / "bundles").glob("*/manifest.json")):
             said = json.loads(manifest.read_text())
             of = {name: said.get(name) for name in ("form", "snapshot", "text_model")} | {"config": said["training"]}
-            if of | ({"start": said["start"]} if "start" in said else {}) == self._said:
+            if of | {name: said[name] for name in ("start", "vectors") if name in said} == self._said:
                 return manifest.parent
         return None
 
     @property
     def _said(self) -> dict[str, Any]:
-        said = {
+        said: dict[str, Any] = {
             "form": FORM,
             "snapshot": self.snapshot,
             "text_model": self.text_model,
             "config": asdict(self.config),
         }
+        if self.vectors:
+            said["vectors"] = digests(self._others)
         return said if self.start is None else {**said, "start": self.start.named}
 
 
@@ -139,6 +148,6 @@ def _ended(var: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 def _learned_alike(one: Run, other: Run) -> bool:
     """Whether two runs differ in schedule and data at most."""
-    return one.text_model == other.text_model and all(
+    return (one.text_model, one.vectors) == (other.text_model, other.vectors) and all(
         getattr(one.config, name) == getattr(other.config, name) for name in ("encoder", "split", "only_platform")
     )
