@@ -7,7 +7,7 @@ vectors/<name>/Item.parquet, of the columns key and vector. `write_whole` writes
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -119,7 +119,7 @@ def add_vectors(
     return VectorsReport(name, *counts, matrix.shape[1], len(keys), len(items))
 
 
-def _held(path: Path, items: Sequence[str]) -> Mapping[str, NDArray[np.float32]]:
+def _held(path: Path, items: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """The vectors kept so far, of items that are in the graph."""
     if not path.exists():
         return {}

@@ -39,6 +39,8 @@ MAX_CHARACTERS: Final = 1_000
 ATTEMPTS: Final = 6
 LONGEST_WAIT_S: Final = 120.0
 """An endpoint that asks for more patience is not waited for."""
+_SHOWN: Final = 300
+"""Characters of what an endpoint says of its refusal that are shown."""
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NAME: Final = re.compile(r"(?P<model>[^\s]+?)(?:@(?P<url>https?://[^\s]+))?", re.IGNORECASE)
 
@@ -147,7 +149,9 @@ class EndpointModel:
 
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         timeout = httpx.Timeout(self._timeout_s, connect=min(10.0, self._timeout_s))
-        with httpx.Client(headers=headers, timeout=timeout) as client:
+        # A proxy of the environment is for other machines: what is here is asked here, and no proxy sees the key.
+        there = not _is_here(self._address.url)
+        with httpx.Client(headers=headers, timeout=timeout, trust_env=there) as client:
             start = 0
             while start < len(texts):
                 batch = self._next_batch(texts, start)
@@ -204,27 +208,26 @@ class EndpointModel:
             except httpx.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise EndpointError(self._shown(f"{self._address} cannot be asked: {error}")) from None
+                raise EndpointError(f"{self._address} cannot be asked: {type(error).__name__}") from None
             else:
                 if response.is_success:
                     return response
-                reason = f"{response.status_code} {_detail(response)}"
+                reason = f"{response.status_code} {self._said(response, body['input'])}"
                 if response.status_code not in _RETRIED or "insufficient_quota" in reason:
-                    raise EndpointError(
-                        self._shown(f"{self._address} refused: {reason}{_advice(response.status_code)}")
-                    )
+                    raise EndpointError(f"{self._address} refused: {reason}{_advice(response.status_code)}")
                 wait = _retry_after(response) or wait
             if wait > LONGEST_WAIT_S:
-                raise EndpointError(self._shown(f"{self._address} asks to wait {wait:,.0f} s ({reason}): try then"))
+                raise EndpointError(f"{self._address} asks to wait {wait:,.0f} s ({reason}): try then")
             if attempt < ATTEMPTS:
                 self._sleep(wait)
-        raise EndpointError(
-            self._shown(f"{self._address} did not answer in {ATTEMPTS} attempts, at last {reason}: try again later")
-        )
+        raise EndpointError(f"{self._address} did not answer in {ATTEMPTS} attempts, at last {reason}: try again later")
 
-    def _shown(self, message: str) -> str:
-        """A message without the key, which an endpoint may repeat."""
-        return message.replace(self._key, "***") if self._key else message
+    def _said(self, response: "httpx.Response", texts: Sequence[str]) -> str:
+        """What an endpoint says of its refusal, in short, without the key and the texts, which it may repeat."""
+        said = _message(response) or response.reason_phrase
+        for secret in filter(None, (self._key, *sorted(texts, key=len, reverse=True))):
+            said = said.replace(secret, "***")
+        return " ".join(said.split())[:_SHOWN]
 
 
 def _bytes(text: str) -> int:
@@ -240,14 +243,17 @@ def _is_here(url: str) -> bool:
         return host == "localhost"
 
 
-def _detail(response: "httpx.Response") -> str:
-    """What an endpoint says of its refusal, in short."""
+def _message(response: "httpx.Response") -> str:
+    """The sentence of an error: OpenAI's form, or that of those who only nearly have it; else nothing is quoted."""
     try:
-        said = response.json()["error"]
-        text = f"{said.get('code') or ''} {said.get('message') or ''}" if isinstance(said, dict) else str(said)
-    except (ValueError, TypeError, KeyError):
-        text = response.text
-    return " ".join((text or response.reason_phrase).split())[:300]
+        body = response.json()
+    except ValueError:
+        return ""
+    said = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(said, dict):
+        return said if isinstance(said, str) else ""
+    parts = (said.get(name) for name in ("code", "message", "detail"))
+    return " ".join(part for part in parts if isinstance(part, str))
 
 
 def _advice(status: int) -> str:

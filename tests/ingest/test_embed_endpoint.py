@@ -1,5 +1,6 @@
 """Embedding through an endpoint: without Ray, and what was embedded before it stopped is kept."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_an_endpoint_that_refuses_midway_loses_nothing_and_shows_no_key(
     model = f"openai:tiny@{server.url}"
     embed(store, tmp_path, model)
     store.upsert_nodes([Item(ItemKey.parse(key), title=f"{title}, changed") for key, title in TITLES.items()])
-    server.refusals = [(400, {}, f"no more for {KEY}")]
+    server.refusals = [(400, {}, json.dumps({"error": {"message": f"no more for {KEY}"}}))]
     with pytest.raises(EndpointError, match="refused: 400 no more for") as raised:
         embed(store, tmp_path, model)
     assert KEY not in str(raised.value)

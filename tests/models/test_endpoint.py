@@ -71,12 +71,14 @@ def test_the_key_comes_from_the_environment(
     "refusal",
     [
         (401, {}, json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}})),
-        (400, {}, f"I do not like {KEY}"),
-        (429, {"retry-after": "9999"}, f"{KEY} is too fast"),
+        (400, {}, json.dumps({"error": f"I do not like {KEY}"})),
+        (422, {}, json.dumps({"detail": "." * 290 + KEY})),
+        (400, {}, json.dumps({"message": "A comet: that is no text"})),
+        (429, {"retry-after": "9999"}, json.dumps(f"{KEY} is too fast")),
         (429, {}, json.dumps({"error": {"code": "insufficient_quota", "message": f"{KEY} has paid for nothing"}})),
     ],
 )
-def test_a_refusal_for_good_is_one_sentence_at_once_without_the_key(
+def test_a_refusal_for_good_is_one_sentence_at_once_without_the_key_and_the_texts(
     server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, refusal: Any
 ) -> None:
     monkeypatch.setenv(KEYS[0], KEY)
@@ -84,8 +86,24 @@ def test_a_refusal_for_good_is_one_sentence_at_once_without_the_key(
     model, waits = model_at(server)
     with pytest.raises(EndpointError, match=rf"^tiny at {server.url} .*\*\*\*") as raised:
         model.encode(["A comet"])
-    assert KEY not in str(raised.value) + repr(model)
+    assert not any(secret in str(raised.value) + repr(model) for secret in (KEY, KEY[:6], "A comet"))
     assert (len(server.requests), waits) == (1, [])
+
+
+@pytest.mark.parametrize("body", ["A comet", '{"detail": [{"input": "A comet"}]}', '{"error": {"param": "A comet"}}'])
+def test_of_a_refusal_that_is_no_sentence_nothing_is_quoted(server: EmbeddingServer, body: str) -> None:
+    server.refusals = [(400, {}, body)]
+    with pytest.raises(EndpointError, match=f"^tiny at {server.url} refused: 400 Bad Request$"):
+        model_at(server)[0].encode(["A comet"])
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_what_is_on_this_machine(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert model_at(server)[0].encode(["A comet"]).shape == (1, WIDTH)
 
 
 def test_what_is_refused_for_the_moment_is_tried_again_after_longer_and_longer(server: EmbeddingServer) -> None:
