@@ -271,6 +271,10 @@ class Pseudonyms:
         """The key of the account that `platform` calls `raw_id`."""
         return AccountKey(platform, self.digest("account", platform, raw_id))
 
+    def session(self, platform: str, raw_id: str) -> AccountKey:
+        """The key of a session, which is an account of its own until a login says whose it is."""
+        return AccountKey(platform, self.digest("session", platform, raw_id))
+
     def user(self, raw_person_id: str) -> UserKey:
         """The key of the person that an identity table calls `raw_person_id`."""
         return UserKey(self.digest("user", raw_person_id))

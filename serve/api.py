@@ -64,6 +64,8 @@ UserId = Annotated[
 ]
 AccountId = Annotated[str, Field(max_length=256, examples=["movielens:196"]), AfterValidator(_account_id)]
 """As the platform writes it; it becomes a pseudonym before anything else happens with it."""
+SessionId = Annotated[str, Field(max_length=256, examples=["movielens:s-81f3"]), AfterValidator(_account_id)]
+"""Of somebody who has not logged in, as the platform calls it; a pseudonym like an account's."""
 PlatformName = Annotated[str, Field(examples=["movielens"]), AfterValidator(_platform)]
 EventType = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["RATED"])]
 Instant = Annotated[AwareDatetime, Field(examples=["2026-01-31T12:00:00Z"]), AfterValidator(_instant)]
@@ -86,7 +88,7 @@ class PastEvent(_Model):
 
 
 class RecommendationRequest(_Model):
-    """What should this person see? Say who with exactly one of user_id, account_id and events."""
+    """What should this person see? Say who with exactly one of user_id, account_id, session_id and events."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -104,6 +106,7 @@ class RecommendationRequest(_Model):
 
     user_id: UserId | None = None
     account_id: AccountId | None = None
+    session_id: SessionId | None = None
     events: list[PastEvent] | None = Field(None, min_length=1, max_length=MAX_EVENTS)
     limit: int = Field(20, ge=1, le=MAX_LIMIT)
     target_platforms: list[PlatformName] | None = Field(None, min_length=1, max_length=100)
@@ -112,17 +115,17 @@ class RecommendationRequest(_Model):
 
     @model_validator(mode="after")
     def _one_person(self) -> Self:
-        given = [name for name in ("user_id", "account_id", "events") if getattr(self, name) is not None]
+        given = [name for name in ("user_id", "account_id", "session_id", "events") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                "say who it is for with exactly one of user_id, account_id and events, not "
+                "say who it is for with exactly one of user_id, account_id, session_id and events, not "
                 + (" and ".join(given) or "none of them")
             )
         return self
 
 
 class EventIn(_Model):
-    """One thing an account did, to be kept."""
+    """One thing an account or a session did, to be kept. Both together say that the session is the account's."""
 
     event_id: str = Field(
         pattern=r"^[!-~]{1,256}$",
@@ -130,12 +133,19 @@ class EventIn(_Model):
         description="The sender's: the same id again is a duplicate.",
     )
     type: EventType
-    account_id: AccountId
+    account_id: AccountId | None = None
+    session_id: SessionId | None = Field(None, description="Who it was before they logged in, or as they do.")
     item_id: ItemId
     occurred_at: Instant
     value: Value | None = None
     recommendation_id: str | None = Field(None, pattern=r"^[!-~]{1,64}$")
     context: dict[Annotated[str, Field(max_length=64)], Scalar | list[str]] = Field(default_factory=dict, max_length=20)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.account_id is None and self.session_id is None:
+            raise ValueError("say whose it is with account_id, session_id or both, not none of them")
+        return self
 
 
 class EventsRequest(_Model):
@@ -180,6 +190,26 @@ class EventsAnswer(_Model):
     accepted: int
     duplicates: int
     rejected: list[RejectedEvent]
+
+
+class HistoryEvent(_Model):
+    """One thing that a person did. `account` is the pseudonym of the account or session that did it."""
+
+    event_id: str
+    type: str
+    account: str
+    item_id: str
+    occurred_at: str
+    value: float | None
+    context: dict[str, Any]
+
+
+class HistoryAnswer(_Model):
+    """What a person did, newest first; `next_cursor` is null on the last page."""
+
+    degraded: bool
+    events: list[HistoryEvent]
+    next_cursor: str | None
 
 
 class PathEvent(_Model):

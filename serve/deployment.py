@@ -181,9 +181,9 @@ class Replica:
     def __init__(self, options: str) -> None:
         import torch
 
+        from serve.drain import Drainer
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
-        from serve.outbox import Drainer
         from serve.service import Service
 
         torch.set_num_threads(1)

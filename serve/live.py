@@ -97,20 +97,35 @@ class Live:
         self._outbox = outbox
         self._gate = gate
 
-    def of(self, person: UserKey | AccountKey) -> Past:
-        """What a person did. An account that nobody knows is a person of its own; one nobody knows did nothing."""
+    def of(self, person: UserKey | AccountKey, platforms: Sequence[str] = ()) -> Past:
+        """What a person did. An account that nobody knows is a person of its own; one nobody knows did nothing.
+
+        Args:
+            platforms: where to look for the account of a person whose key was that account's alone, before it was
+                joined with another.
+        """
         waiting = self.waiting_of(person)
         if isinstance(person, AccountKey):
             account = person
             user = self._gate.ask(lambda store: store.user_of(account) or lone_user(account))
         else:
             user = person
+        people = [] if user is None else [user]
         if user is not None and not self._outbox.is_empty():
             known = user
-            accounts = self._gate.ask(lambda store: _accounts_of(store, known))
-            waiting = waiting + self._outbox.pending_of(accounts or (), _digest(user))
+            accounts = self._gate.ask(lambda store: _accounts_of(store, known)) or []
+            own = {*accounts, person} if isinstance(person, AccountKey) else accounts
+            named = self._outbox.sessions_of(own, _digest(user))
+            sessions = self._gate.ask(lambda store: _unclaimed(store, named)) or []
+            waiting = waiting + self._outbox.pending_of([*accounts, *sessions], _digest(user))
+            people = [user, *map(lone_user, sessions)]
         # The store is read last: an event that leaves the outbox meanwhile is in the store by then.
-        stored = None if user is None else self._gate.ask(lambda store: store.history(user, MAX_HISTORY))
+        stored = None if user is None else self._gate.ask(lambda store: _histories(store, people))
+        if user is not None and stored == [] and not waiting:
+            gone = user
+            now = self._gate.ask(lambda store: _joined(store, gone, platforms))
+            if now is not None:
+                return self.of(now)
         return Past(_merge(stored or (), waiting), degraded=stored is None)
 
     def waiting_of(self, person: UserKey | AccountKey) -> list[Event]:
@@ -146,6 +161,22 @@ def _digest(user: UserKey) -> str:
 
 def _accounts_of(store: Store, user: UserKey) -> list[AccountKey]:
     return [edge.account for edge in store.neighbourhood(user, hops=1).edges if isinstance(edge, Link)]
+
+
+def _unclaimed(store: Store, sessions: Sequence[AccountKey]) -> list[AccountKey]:
+    """Those of the sessions that the store does not know to be somebody's."""
+    claimed = {end for known in store.evidence_of(sessions) for end in (known.evidence.account, known.evidence.other)}
+    return [session for session in sessions if session not in claimed]
+
+
+def _joined(store: Store, user: UserKey, platforms: Sequence[str]) -> UserKey | None:
+    """Who a person is now whose account was one person by itself and then turned out to be another's too."""
+    found = (store.user_of(AccountKey(platform, user.digest)) for platform in platforms)
+    return next((other for other in found if other not in {None, user}), None)
+
+
+def _histories(store: Store, people: Sequence[UserKey]) -> list[Event]:
+    return [event for user in people for event in store.history(user, MAX_HISTORY)]
 
 
 def _merge(stored: Sequence[Event], waiting: Sequence[Event]) -> list[Event]:

@@ -1,36 +1,27 @@
 """The outbox: acknowledged events on their way to the store, in one SQLite file that every replica shares.
 
 An event is acknowledged after its commit has reached the disk (WAL, synchronous=FULL), stays readable until the store
-has it, and leaves only then; its event_id is remembered for 30 days, so
-that sending it again (with the same type) is a duplicate.
+has it, and leaves only then; its event_id is remembered for 30 days, so that sending it again (with the same type) is a
+duplicate. `serve.drain` moves events on.
 """
 
-import fcntl
-import logging
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import orjson
 
-from graph.errors import IsthmusError, StoreError, StoreUnavailableError
-from graph.keys import AccountKey, ItemKey, PlatformKey, lone_user
-from graph.records import LONE, Account, Event, Item, Link, Node, Platform
-from graph.store import Store
-from serve.errors import OutboxError
+from graph.keys import AccountKey, ItemKey
+from graph.records import Event
+from serve.database import Database
 
 REMEMBERED_S: Final = 30 * 24 * 3600
 BATCH: Final = 1000
 
-_LOG = logging.getLogger("isthmus.outbox")
-
-_SCHEMA = """
+_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS accepted (
     type TEXT, event_id TEXT, at INTEGER NOT NULL, PRIMARY KEY (type, event_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS accepted_at ON accepted (at);
@@ -40,62 +31,54 @@ CREATE INDEX IF NOT EXISTS pending_account ON pending (account);
 CREATE INDEX IF NOT EXISTS pending_digest ON pending (digest);
 CREATE TABLE IF NOT EXISTS refused (
     position INTEGER PRIMARY KEY, account TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS held (
+    account TEXT PRIMARY KEY, position INTEGER NOT NULL, tries INTEGER NOT NULL, until REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS logins (
+    session TEXT, account TEXT, at REAL NOT NULL, PRIMARY KEY (session, account)) WITHOUT ROWID;
 """
 
 
-class Outbox:
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A session turned out to be an account's: what was done in it, the account's person did."""
+
+    session: AccountKey
+    account: AccountKey
+    at: datetime
+
+
+class Outbox(Database):
     """The file. Any number of threads and processes may use it at once."""
 
     def __init__(self, path: Path) -> None:
         """Open it, making it where it is missing (readable by its owner only). Raises: OutboxError."""
-        self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._writer, self._reader = self._connect(), self._connect()
-            self._writer.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
-            raise OutboxError(
-                f"the outbox {path} cannot be opened ({error}): give a writable folder on a disk with space, "
-                "or move the damaged file away"
-            ) from error
-        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        super().__init__(path, _SCHEMA)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA secure_delete=ON")
-        return connection
-
-    def accept(self, events: Sequence[Event]) -> list[bool]:
-        """Keep events; on return they are on the disk. For each: True if it is new, False if it is a duplicate.
+    def accept(self, events: Sequence[Event], logins: Iterable[Login] = ()) -> list[bool]:
+        """Keep events and logins; on return they are on the disk. For each event: True if new, False if a duplicate.
 
         Raises: OutboxError; then none of them is kept.
         """
-        if not events:
+        joined = [(login.session, login.account, login.at.timestamp()) for login in logins]
+        if not events and not joined:
             return []
         now = int(time.time())
         fresh: list[bool] = []
-        with self._write_lock:
-            try:
-                with _Transaction(self._writer):
-                    for event in events:
-                        done = self._writer.execute(
-                            "INSERT INTO accepted VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                            (event.type, event.event_id, now),
-                        )
-                        fresh.append(done.rowcount == 1)
-                    self._writer.executemany(
-                        "INSERT INTO pending (account, digest, event) VALUES (?, ?, ?)",
-                        [
-                            (event.account, event.account.digest, _dump(event))
-                            for event, new in zip(events, fresh, strict=True)
-                            if new
-                        ],
-                    )
-            except sqlite3.Error as error:
-                raise OutboxError(f"the outbox {self.path} cannot be written ({error}): see to its disk") from error
+        with self.write() as connection:
+            for event in events:
+                done = connection.execute(
+                    "INSERT INTO accepted VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (event.type, event.event_id, now)
+                )
+                fresh.append(done.rowcount == 1)
+            connection.executemany(
+                "INSERT INTO pending (account, digest, event) VALUES (?, ?, ?)",
+                [
+                    (event.account, event.account.digest, _dump(event))
+                    for event, new in zip(events, fresh, strict=True)
+                    if new
+                ],
+            )
+            connection.executemany("INSERT OR IGNORE INTO logins VALUES (?, ?, ?)", joined)
         return fresh
 
     def pending_of(self, accounts: Iterable[AccountKey] = (), digest: str | None = None) -> list[Event]:
@@ -103,42 +86,99 @@ class Outbox:
         query = """
             SELECT event FROM pending WHERE account IN (SELECT value FROM json_each(?)) OR digest = ? ORDER BY position
         """
-        rows = self._read(query, [orjson.dumps(list(accounts)).decode(), digest])
+        rows = self.read(query, [_json(accounts), digest])
         return [_load(text) for (text,) in rows]
 
     def pending(self, limit: int = BATCH) -> list[tuple[int, Event]]:
         """The oldest events on their way, with their positions."""
-        rows = self._read("SELECT position, event FROM pending ORDER BY position LIMIT ?", [limit])
+        rows = self.read("SELECT position, event FROM pending ORDER BY position LIMIT ?", [limit])
         return [(position, _load(text)) for position, text in rows]
 
+    def due(self, limit: int, now: float) -> list[tuple[int, Event]]:
+        """The oldest events of accounts none of whose events waits to be tried again, with their positions."""
+        query = """
+            SELECT position, event FROM pending WHERE account NOT IN (SELECT account FROM held WHERE until > ?)
+            ORDER BY position LIMIT ?
+        """
+        return [(position, _load(text)) for position, text in self.read(query, [now, limit])]
+
+    def logins(self) -> list[Login]:
+        """Logins that the store has not heard of."""
+        rows = self.read("SELECT session, account, at FROM logins ORDER BY at, session, account")
+        return [
+            Login(AccountKey.parse(session), AccountKey.parse(account), datetime.fromtimestamp(at, UTC))
+            for session, account, at in rows
+        ]
+
+    def settle_logins(self, logins: Iterable[Login]) -> None:
+        """The store has heard of these."""
+        with self.write() as connection:
+            rows = [(login.session, login.account) for login in logins]
+            connection.executemany("DELETE FROM logins WHERE session = ? AND account = ?", rows)
+
+    def sessions_of(self, accounts: Iterable[AccountKey], digest: str) -> list[AccountKey]:
+        """Sessions of these accounts, and of any with this digest, that the store has not heard of."""
+        query = """
+            SELECT session FROM logins
+            WHERE account IN (SELECT value FROM json_each(?1)) OR substr(account, -length(?2) - 1) = ':' || ?2
+        """
+        return [AccountKey.parse(session) for (session,) in self.read(query, [_json(accounts), digest])]
+
     def is_empty(self) -> bool:
-        """Whether the store has everything."""
-        return not self._read("SELECT 1 FROM pending LIMIT 1")
+        """Whether the store has heard of everything."""
+        return not self.read("SELECT 1 FROM pending UNION ALL SELECT 1 FROM logins LIMIT 1")
+
+    def has_work(self, now: float) -> bool:
+        """Whether there is something that the store may be given now."""
+        query = """
+            SELECT 1 FROM pending WHERE account NOT IN (SELECT account FROM held WHERE until > ?)
+            UNION ALL SELECT 1 FROM logins LIMIT 1
+        """
+        return bool(self.read(query, [now]))
 
     def counts(self) -> tuple[int, int]:
         """How many events are on their way, and how many the store refused and are kept here."""
-        ((pending, refused),) = self._read("SELECT (SELECT count(*) FROM pending), (SELECT count(*) FROM refused)")
+        ((pending, refused),) = self.read("SELECT (SELECT count(*) FROM pending), (SELECT count(*) FROM refused)")
         return pending, refused
 
     def settle(self, positions: Sequence[int], refused: Sequence[tuple[int, str]] = ()) -> None:
         """The store has the events at these positions; those it can never take are kept aside with the reason."""
-        with self._write_lock:
-            try:
-                with _Transaction(self._writer):
-                    self._writer.executemany(
-                        "INSERT OR IGNORE INTO refused "
-                        "SELECT position, account, event, ?2 FROM pending WHERE position = ?1",
-                        refused,
-                    )
-                    done = [*positions, *(position for position, _ in refused)]
-                    self._writer.executemany("DELETE FROM pending WHERE position = ?", [(one,) for one in done])
-                    self._writer.execute("DELETE FROM accepted WHERE at < ?", (int(time.time()) - REMEMBERED_S,))
-            except sqlite3.Error as error:
-                raise OutboxError(f"the outbox {self.path} cannot be written ({error}): see to its disk") from error
+        with self.write() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO refused SELECT position, account, event, ?2 FROM pending WHERE position = ?1",
+                refused,
+            )
+            done = [(one,) for one in (*positions, *(position for position, _ in refused))]
+            connection.executemany("DELETE FROM pending WHERE position = ?", done)
+            connection.executemany("DELETE FROM held WHERE position = ?", done)
+            connection.execute("DELETE FROM accepted WHERE at < ?", (int(time.time()) - REMEMBERED_S,))
+
+    def hold(self, position: int, account: AccountKey, now: float, first_wait_s: float) -> int:
+        """Try the event at this position again later, and nothing of its account before; returns how often it failed.
+
+        The wait doubles with every failure.
+        """
+        query = """
+            INSERT INTO held VALUES (?1, ?2, 1, ?3 + ?4) ON CONFLICT (account) DO UPDATE SET
+                tries = iif(position = ?2, tries + 1, 1), until = ?3 + ?4 * (1 << iif(position = ?2, tries, 0)),
+                position = ?2
+            RETURNING tries
+        """
+        with self.write() as connection:
+            ((tries,),) = connection.execute(query, (account, position, now, first_wait_s)).fetchall()
+        return int(tries)
+
+    def held(self, positions: Sequence[int]) -> bool:
+        """Whether any of these events has failed before, while others got through."""
+        query = "SELECT 1 FROM held WHERE position IN (SELECT value FROM json_each(?)) LIMIT 1"
+        return bool(self.read(query, [orjson.dumps(positions).decode()]))
 
     def accounts(self) -> set[AccountKey]:
         """The accounts that something is kept of."""
-        rows = self._read("SELECT account FROM pending UNION SELECT account FROM refused")
+        rows = self.read(
+            "SELECT account FROM pending UNION SELECT account FROM refused UNION SELECT account FROM logins "
+            "UNION SELECT session FROM logins"
+        )
         return {AccountKey.parse(account) for (account,) in rows}
 
     def forget(self, accounts: Iterable[AccountKey], events: Iterable[tuple[str, str]] = ()) -> int:
@@ -148,198 +188,26 @@ class Outbox:
             events: type and event_id of further events of theirs, which are not remembered as accepted either.
         """
         keys = [(account,) for account in accounts]
-        waiting = self._read(
+        waiting = self.read(
             "SELECT event FROM pending WHERE account IN (SELECT value FROM json_each(?1)) "
             "UNION ALL SELECT event FROM refused WHERE account IN (SELECT value FROM json_each(?1))",
-            [orjson.dumps([key for (key,) in keys]).decode()],
+            [_json(key for (key,) in keys)],
         )
         ids = [*events, *((event.type, event.event_id) for event in (_load(text) for (text,) in waiting))]
-        with self._write_lock:
-            try:
-                with _Transaction(self._writer):
-                    before = self._writer.total_changes
-                    self._writer.executemany("DELETE FROM pending WHERE account = ?", keys)
-                    self._writer.executemany("DELETE FROM refused WHERE account = ?", keys)
-                    removed = self._writer.total_changes - before
-                    self._writer.executemany("DELETE FROM accepted WHERE type = ? AND event_id = ?", ids)
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                return removed
-            except sqlite3.Error as error:
-                raise OutboxError(f"the outbox {self.path} cannot be written ({error}): see to its disk") from error
-
-    def close(self) -> None:
-        """Give back the file; safe to call again."""
-        with self._write_lock, self._read_lock:
-            self._reader.close()
-            self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        with self._read_lock:
-            try:
-                return self._reader.execute(query, parameters).fetchall()
-            except sqlite3.Error as error:
-                raise OutboxError(f"the outbox {self.path} cannot be read ({error}): see to its disk") from error
+        with self.write() as connection:
+            before = connection.total_changes
+            connection.executemany("DELETE FROM pending WHERE account = ?", keys)
+            connection.executemany("DELETE FROM refused WHERE account = ?", keys)
+            removed = connection.total_changes - before
+            connection.executemany("DELETE FROM held WHERE account = ?", keys)
+            connection.executemany("DELETE FROM logins WHERE account = ?1 OR session = ?1", keys)
+            connection.executemany("DELETE FROM accepted WHERE type = ? AND event_id = ?", ids)
+        self.empty_log()
+        return removed
 
 
-class _Transaction:
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when anything is raised, COMMIT included."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            try:
-                self._connection.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback()
-                raise
-        else:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def drain(outbox: Outbox, store: Store, limit: int = BATCH) -> int:
-    """Move the oldest events into the store, in order; returns how many left the outbox. Doing it twice is harmless.
-
-    Raises: StoreUnavailableError (nothing has left then); OutboxError.
-    """
-    rows = outbox.pending(limit)
-    if not rows:
-        return 0
-    try:
-        _write(store, [event for _, event in rows])
-    except StoreUnavailableError:
-        raise
-    except IsthmusError:
-        return _drain_singly(outbox, store, rows)
-    outbox.settle([position for position, _ in rows])
-    return len(rows)
-
-
-def _drain_singly(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]]) -> int:
-    """One by one, so that one bad event cannot hold the others up; where none gets through, the store is at fault."""
-    done: list[int] = []
-    refused: list[tuple[int, str]] = []
-    last: StoreError | None = None
-    for position, event in rows:
-        try:
-            _write(store, [event])
-        except StoreUnavailableError:
-            outbox.settle(done)
-            raise
-        except IsthmusError as error:
-            refused.append((position, str(error)))
-            last = error if isinstance(error, StoreError) else last
-        else:
-            done.append(position)
-    if last is not None and not done:
-        raise last
-    for position, reason in refused:
-        _LOG.error("the store refuses an acknowledged event (position %d), kept in the outbox: %s", position, reason)
-    outbox.settle(done, refused)
-    return len(rows)
-
-
-def _write(store: Store, events: Sequence[Event]) -> None:
-    """Write events; those of accounts that were erased meanwhile go nowhere."""
-    erased = store.erased({event.account for event in events})
-    events = [event for event in events if event.account not in erased]
-    accounts = list(dict.fromkeys(event.account for event in events))
-    items = list(dict.fromkeys(event.item for event in events))
-    platforms = sorted({key.platform for key in accounts} | {key.platform for key in items})
-    nodes: list[Node] = [Platform(PlatformKey(name)) for name in platforms]
-    nodes += [Account(key) for key in accounts]
-    nodes += [Item(key) for key in items if key not in {known.key for known in store.items(items)}]
-    store.upsert_nodes(nodes)
-    store.link([Link(key, lone_user(key), LONE) for key in accounts])
-    store.upsert_edges(events)
-
-
-class Drainer:
-    """A thread that drains while it holds the outbox's lease: of all replicas on the machine one drains at a time."""
-
-    def __init__(
-        self,
-        outbox: Outbox,
-        open_store: Callable[[], Store],
-        *,
-        idle_s: float = 0.2,
-        first_retry_s: float = 0.5,
-        longest_retry_s: float = 30.0,
-    ) -> None:
-        self._outbox = outbox
-        self._open_store = open_store
-        self._idle_s, self._first_retry_s, self._longest_retry_s = idle_s, first_retry_s, longest_retry_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outbox-drainer", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """End after the batch at hand; what is left stays in the outbox for the next start."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        lease = os.open(self._outbox.path.with_name(self._outbox.path.name + ".lease"), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            while not self._stop.is_set():
-                try:
-                    fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    self._stop.wait(1.0)
-                    continue
-                self._drain_while_leased()
-        finally:
-            os.close(lease)
-
-    def _drain_while_leased(self) -> None:
-        store: Store | None = None
-        retry_s = self._first_retry_s
-        try:
-            while not self._stop.is_set():
-                try:
-                    if self._outbox.is_empty():
-                        self._stop.wait(self._idle_s)
-                        continue
-                    if store is None:
-                        store = self._open_store()
-                        store.ensure_schema()
-                    while drain(self._outbox, store) and not self._stop.is_set():
-                        retry_s = self._first_retry_s
-                except Exception as error:  # whatever it is, acknowledged events must still arrive
-                    known = isinstance(error, IsthmusError)
-                    _LOG.warning(
-                        "events wait in the outbox, next try in %.1f s: %s", retry_s, error, exc_info=not known
-                    )
-                    if store is not None:
-                        store.close()
-                        store = None
-                    self._stop.wait(retry_s)
-                    retry_s = min(2 * retry_s, self._longest_retry_s)
-        finally:
-            if store is not None:
-                store.close()
+def _json(keys: Iterable[str]) -> str:
+    return orjson.dumps(list(keys)).decode()
 
 
 def _dump(event: Event) -> bytes:

@@ -49,9 +49,10 @@ class Service:
         """What a person did."""
         if self.live.store_rests:
             return self.live.of(person)
+        platforms = self.recommender.bundle.platforms
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
-                return await in_pool(self.store_pool, lambda: self.live.of(person))
+                return await in_pool(self.store_pool, lambda: self.live.of(person, platforms))
         except TimeoutError:
             late = TimeoutError(f"no answer from the store within {STORE_TIMEOUT_S} s")
             return self.live.without_store(person, late)

@@ -1,23 +1,36 @@
-"""Routes of what persons did: events are checked one by one and kept before they are acknowledged."""
+"""Routes of what persons did: events, checked one by one and kept before they are acknowledged, and histories."""
 
+import base64
+import binascii
 from collections.abc import Sequence
-from typing import Any, Final
+from datetime import UTC
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Request
+import orjson
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graph.keys import AccountKey, ItemKey
+from graph.keys import AccountKey, ItemKey, UserKey
 from graph.records import Event
-from serve.api import EventIn, EventsAnswer, EventsRequest
+from serve.api import MAX_LIMIT, EventIn, EventsAnswer, EventsRequest, HistoryAnswer, PlatformName
 from serve.edge import read_json
 from serve.errors import Problem, invalid
+from serve.outbox import Login
 from serve.recommender import Recommender
-from serve.routes.wire import account_key, answers, body, parse, send, unknown_type
+from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
 from serve.service import Service, in_pool
 
 BODIES: Final[Sequence[type[BaseModel]]] = [EventsRequest, EventIn]
 """What the routes read, for OpenAPI."""
+
+
+class _HistoryParameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    platform: PlatformName | None = None
+    limit: int = Field(20, ge=1, le=MAX_LIMIT)
+    cursor: str | None = Field(None, max_length=1024, description="next_cursor of the page before.")
 
 
 def add(app: FastAPI, service: Service) -> None:
@@ -33,6 +46,56 @@ def add(app: FastAPI, service: Service) -> None:
         """Keep events. They are on disk when this answers, and the same person's next answer has changed."""
         asked = parse(EventsRequest, await read_json(request))
         return send(await in_pool(service.disk_pool, lambda: _keep(service, asked.events)), 202)
+
+    @app.get("/v1/users/{user_id}/events", responses=answers(HistoryAnswer, 404, 422, 503))
+    async def history(user_id: str, asked: Annotated[_HistoryParameters, Query()]) -> Response:
+        """The newest 5,000 things that a person did over all platforms or on one, newest first, page by page."""
+        past = await service.past(in_path(UserKey.parse, user_id))
+        before = None if asked.cursor is None else _read_cursor(asked.cursor)
+        events = [
+            event
+            for event in reversed(past.events)
+            if asked.platform in {None, event.item.platform} and (before is None or _place(event) < before)
+        ]
+        page = events[: asked.limit]
+        more = len(events) > len(page)
+        return send(
+            {
+                "degraded": past.degraded,
+                "events": [_told(event) for event in page],
+                "next_cursor": _cursor(page[-1]) if more else None,
+            }
+        )
+
+
+def _place(event: Event) -> tuple[float, int, str]:
+    """Where an event stands in its person's history; as serve.live orders it."""
+    return event.at.timestamp(), -1 if event.sequence is None else event.sequence, event.event_id
+
+
+def _cursor(event: Event) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(_place(event))).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[float, int, str]:
+    try:
+        at, sequence, id = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+        return float(at), int(sequence), str(id)
+    except (binascii.Error, ValueError, TypeError):
+        detail = f"{text[:40]!r} is no cursor: give the next_cursor of the page before, as it came"
+        raise Problem(422, "invalid-query", detail, errors=[("?cursor", detail)]) from None
+
+
+def _told(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "type": event.type,
+        "account": event.account,
+        "item_id": event.item,
+        "occurred_at": event.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "value": event.value,
+        "context": dict(event.context),
+    }
 
 
 def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
@@ -52,11 +115,20 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             problems[index] = Problem(422, "unknown-event-type", detail, errors=[(f"/events/{index}/type", detail)])
     strange = {ItemKey.parse(event.item_id) for event in events.values() if not recommender.knows(event.item_id)}
     missing = service.live.missing(sorted(strange)) if strange else set()
-    accounts = {index: account_key(event.account_id, service.pseudonyms) for index, event in events.items()}
-    erased = service.tombstones.erased(set(accounts.values()))
+    sessions = {
+        index: session_key(event.session_id, service.pseudonyms)
+        for index, event in events.items()
+        if event.session_id is not None
+    }
+    accounts = {
+        index: sessions[index] if event.account_id is None else account_key(event.account_id, service.pseudonyms)
+        for index, event in events.items()
+    }
+    erased = service.tombstones.erased({*accounts.values(), *sessions.values()})
     kept: list[Event] = []
+    logins: list[Login] = []
     for index, event in events.items():
-        if accounts[index] in erased:
+        if erased & {accounts[index], sessions.get(index)}:
             problems[index] = Problem(410, "erased-account", "this account was erased: its events are not kept")
         elif missing is None and event.item_id in strange:
             problems[index] = Problem(
@@ -69,7 +141,9 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             problems[index] = Problem(404, "unknown-item", detail, errors=[(f"/events/{index}/item_id", detail)])
         else:
             kept.append(_record(event, recommender, accounts[index]))
-    accepted = sum(service.outbox.accept(kept))
+            if index in sessions and sessions[index] != accounts[index]:
+                logins.append(Login(sessions[index], accounts[index], event.occurred_at))
+    accepted = sum(service.outbox.accept(kept, logins))
     answer = {
         "accepted": accepted,
         "duplicates": len(kept) - accepted,

@@ -23,7 +23,7 @@ from serve.edge import read_json
 from serve.errors import Problem
 from serve.live import Past
 from serve.recommender import Recommendations, Recommender, Signal
-from serve.routes.wire import account_key, answers, body, in_path, parse, send, unknown_type
+from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
 from serve.service import Service
 
 BODIES: Final[Sequence[type[BaseModel]]] = [RecommendationRequest]
@@ -50,7 +50,7 @@ def add(app: FastAPI, service: Service) -> None:
         openapi_extra=body(RecommendationRequest),
     )
     async def recommend(request: Request) -> Response:
-        """Items for a person: known by user_id or account_id, or told by events; anybody is answered."""
+        """Items for a person: known by user_id, account_id or session_id, or told by events; anybody is answered."""
         asked = parse(RecommendationRequest, await read_json(request))
         recommender = service.recommender
         if asked.events is not None:
@@ -92,6 +92,8 @@ def add(app: FastAPI, service: Service) -> None:
 def _person(asked: RecommendationRequest, pseudonyms: Pseudonyms) -> UserKey | AccountKey:
     if asked.user_id is not None:
         return UserKey.parse(asked.user_id)
+    if asked.session_id is not None:
+        return session_key(asked.session_id, pseudonyms)
     assert asked.account_id is not None  # noqa: S101
     return account_key(asked.account_id, pseudonyms)
 

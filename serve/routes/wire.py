@@ -46,6 +46,11 @@ def account_key(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
     return pseudonyms.account(platform, id)
 
 
+def session_key(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
+    platform, _, id = raw.partition(":")
+    return pseudonyms.session(platform, id)
+
+
 def unknown_type(recommender: Recommender, type: str) -> str:
     """The sentence for an event type that the bundle does not know."""
     return f"{type} is not an event type here: use one of {', '.join(sorted(recommender.event_weights))}"

@@ -20,7 +20,7 @@ from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.api import MAX_BODY_BYTES
 from serve.app import create_app
-from serve.outbox import drain
+from serve.drain import drain
 from serve.service import Service
 from tests.planted import person, taste_of
 from tests.serve.conftest import PSEUDONYMS

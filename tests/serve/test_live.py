@@ -6,8 +6,9 @@ from graph.errors import StoreUnavailableError
 from graph.keys import AccountKey, ItemKey, lone_user
 from graph.records import Account, Event, Link
 from graph.store import Store, open_store
+from serve.drain import drain
 from serve.live import Live, StoreGate
-from serve.outbox import Outbox, drain
+from serve.outbox import Outbox
 from tests.planted import person
 
 DAY = datetime(2024, 5, 1, tzinfo=UTC)

@@ -15,8 +15,9 @@ from graph.errors import StoreError, StoreUnavailableError
 from graph.keys import AccountKey, ItemKey, lone_user
 from graph.records import LONE, Event
 from graph.store import Store, open_store
+from serve.drain import FIRST_WAIT_S, TRIES, Drainer, drain
 from serve.errors import OutboxError
-from serve.outbox import Drainer, Outbox, drain
+from serve.outbox import Login, Outbox
 
 DAY = datetime(2024, 5, 1, tzinfo=UTC)
 ACCOUNT = AccountKey("films", "0a1b")
@@ -122,14 +123,72 @@ class Picky:
         return getattr(self.store, name)
 
 
-def test_an_event_the_store_refuses_is_kept_aside_and_holds_nobody_up(outbox: Outbox, planted_store: Store):
-    outbox.accept([event("e-1"), event("bad"), event("e-3")])
-    assert drain(outbox, Picky(planted_store, "bad")) == 3
+def test_an_event_the_store_refuses_holds_up_its_account_alone_and_is_kept_aside_after_so_many_tries(
+    outbox: Outbox, planted_store: Store
+):
+    other = AccountKey("films", "ffff")
+    outbox.accept([event("e-1"), event("bad"), event("e-3"), event("o-1", account=other)])
+    store, now = Picky(planted_store, "bad"), 1000.0
+    assert drain(outbox, store, now=now) == 2
+    assert [each.event_id for each in planted_store.history(lone_user(ACCOUNT))] == ["e-1"]
+    assert [each.event_id for each in planted_store.history(lone_user(other))] == ["o-1"]
+    for tries in range(1, TRIES):
+        wait = FIRST_WAIT_S * 2 ** (tries - 1)
+        assert not outbox.has_work(now + wait - 0.01)
+        assert drain(outbox, store, now=now + wait - 0.01) == 0
+        now += wait
+        assert outbox.counts() == (2, 0)
+        assert drain(outbox, store, now=now) == (1 if tries == TRIES - 1 else 0)
+    assert drain(outbox, store, now=now) == 1
     assert [each.event_id for each in planted_store.history(lone_user(ACCOUNT))] == ["e-1", "e-3"]
     assert outbox.counts() == (0, 1)
     rows = sqlite3.connect(outbox.path).execute("SELECT event, reason FROM refused").fetchall()
     assert b'"bad"' in rows[0][0]
     assert rows[0][1] == "not that one"
+
+
+def test_an_event_that_the_store_takes_at_the_second_try_goes_before_the_later_ones(
+    outbox: Outbox, planted_store: Store
+):
+    order: list[str] = []
+
+    class Moody(Picky):
+        def upsert_edges(self, edges):
+            counts = super().upsert_edges(edges := list(edges))
+            order.extend(edge.event_id for edge in edges)
+            return counts
+
+    outbox.accept([event("bad"), event("later"), event("o-1", account=AccountKey("films", "ffff"))])
+    assert drain(outbox, Moody(planted_store, "bad"), now=0.0) == 1
+    assert drain(outbox, Moody(planted_store), now=FIRST_WAIT_S) == 2
+    assert order == ["o-1", "bad", "later"]
+    assert outbox.counts() == (0, 0)
+
+
+SESSION_KEY = AccountKey("films", "5e55")
+
+
+def test_a_login_gives_the_sessions_events_to_the_accounts_person(outbox: Outbox, planted_store: Store):
+    outbox.accept([event("s-1", account=SESSION_KEY)])
+    outbox.accept([event("a-1", at=DAY + timedelta(hours=1))], [Login(SESSION_KEY, ACCOUNT, DAY)])
+    drain(outbox, planted_store)
+    assert outbox.is_empty()
+    assert planted_store.user_of(SESSION_KEY) == planted_store.user_of(ACCOUNT)
+    assert [each.event_id for each in planted_store.history(planted_store.user_of(ACCOUNT))] == ["s-1", "a-1"]
+    planted_store.revoke([known.evidence for known in planted_store.evidence_of([SESSION_KEY])])
+    assert planted_store.user_of(SESSION_KEY) != planted_store.user_of(ACCOUNT)
+
+
+def test_a_session_that_two_accounts_log_in_with_is_the_first_ones_and_joins_them_not(
+    outbox: Outbox, planted_store: Store
+):
+    other = AccountKey("films", "ffff")
+    outbox.accept([event("a-1")], [Login(SESSION_KEY, ACCOUNT, DAY)])
+    drain(outbox, planted_store)
+    outbox.accept([event("o-1", account=other)], [Login(SESSION_KEY, other, DAY)])
+    drain(outbox, planted_store)
+    assert planted_store.user_of(SESSION_KEY) == planted_store.user_of(ACCOUNT)
+    assert planted_store.user_of(other) == lone_user(other)
 
 
 def test_a_store_that_refuses_everything_is_at_fault_and_nothing_leaves(outbox: Outbox, planted_store: Store):
