@@ -450,3 +450,64 @@ def test_counts_add_up_whatever_the_rows_are(
         )
         assert events.rejected == len(quarantined(data.parent / "var"))
         assert events.rejected == sum(broken.rows for broken in report.broken)
+
+
+ROWS = {
+    "identities": ["p,shop,ann", "p,video,anna", "q,shop,bob", "r,video,bert"],
+    "shop/items": ["1,Tent,outdoor|summer", "2,Stove,outdoor", "3,,", "2,,winter"],
+    "video": ['{"id": "v1", "name": "Camping"}', '{"id": "v2", "name": null}', '{"id": "v2", "name": "Snow"}'],
+    "shop/events": ["ann,1,buy,10", "ann,2,look,20", "bob,1,buy,10", "cleo,3,look,5", "ann,1,buy,40"],
+}
+HEADS = {
+    "identities": "person,platform,account",
+    "shop/items": "item,title,tags",
+    "shop/events": "account,item,kind,at",
+}
+ENDS = {"video": "jsonl"}
+
+
+@st.composite
+def exports(draw: st.DrawFn) -> list[dict[str, list[str]]]:
+    """Exports that together hold all of ROWS: one or several, overlapping, each row anywhere, in any order."""
+    number = draw(st.integers(1, 3))
+    each: list[dict[str, list[str]]] = [{name: [] for name in ROWS} for _ in range(number)]
+    for name, rows in ROWS.items():
+        for row in rows:
+            for at in draw(st.lists(st.integers(0, number - 1), min_size=1, max_size=3)):
+                each[at][name].append(row)
+        for export in each:
+            export[name] = draw(st.permutations(export[name]))
+    return each
+
+
+@settings(max_examples=8)
+@given(exports=exports(), together=st.booleans())
+def test_overlapping_exports_in_any_order_give_one_checksum(
+    tmp_path_factory: pytest.TempPathFactory, exports: list[dict[str, list[str]]], together: bool
+) -> None:
+    """Either as files of one run, or as runs over an export each; these are repeated, for events before their items."""
+    folder = tmp_path_factory.mktemp("run")
+    texts = [text.replace("items.csv", "items-*.csv").replace("identities.csv", "identities-*.csv") for text in FINAL]
+    with open_store(f"sqlite:///{folder / 'whole.db'}") as whole:
+        run(whole, written(folder / "whole" / "data", [ROWS]), *(mapping(folder, text) for text in texts))
+        expected = checksum(whole)
+    with open_store(f"sqlite:///{folder / 'parts.db'}") as store:
+        runs = [exports] if together else [[export] for export in exports] * 2
+        for number, files in enumerate(runs):
+            data = written(folder / f"run-{number}" / "data", files)
+            report = run(store, data, *(mapping(folder, text) for text in texts))
+            assert report.total.accepted + report.total.duplicates + report.total.rejected == report.total.read
+        assert checksum(store) == expected
+
+
+FINAL = (SHOP, VIDEO.replace("video.jsonl", "video-*.jsonl"))
+
+
+def written(data: Path, exports: Sequence[dict[str, list[str]]]) -> Path:
+    for number, export in enumerate(exports, 1):
+        for name, rows in export.items():
+            path = data / f"{name}-{number}.{ENDS.get(name, 'csv')}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [HEADS[name]] if name in HEADS else ['{"id": "v1", "name": "Camping"}']
+            path.write_text("\n".join([*lines, *rows, ""]))
+    return data
