@@ -5,9 +5,12 @@ Verbs are imported inside the commands, so that `isthmus --help` answers at once
 
 import errno
 import logging
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Mapping as Map
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +23,12 @@ from graph.errors import IsthmusError, StoreError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from graph.keys import AccountKey, UserKey
+    from graph.keys import AccountKey, Pseudonyms, UserKey
     from graph.records import Link
     from graph.snapshot import Snapshot
     from graph.store import Store
+    from ingest.mapping import Mapping
+    from ingest.report import IngestReport
     from settings import Settings
     from train.loop import LoopConfig
     from train.runs import Run
@@ -32,7 +37,7 @@ START: Final = "To begin"
 ROAD: Final = "The road, in order"
 CARE: Final = "Looking after it"
 
-MENDABLE: Final[Mapping[int, str]] = {
+MENDABLE: Final[Map[int, str]] = {
     errno.ENOSPC: "no space is left on the disk; free some and run the same command again, nothing is lost",
     errno.EDQUOT: "your disk quota is used up; free some space and run the same command again, nothing is lost",
     errno.EACCES: "permission denied; give this user the right to it, or name another folder with --var",
@@ -226,6 +231,9 @@ def check_mapping(
 @app.command(rich_help_panel=ROAD)
 def ingest(
     mappings: Annotated[list[Path], typer.Argument(help="A mapping file for each export.", show_default=False)],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what is added to the files, until Ctrl-C.")
+    ] = False,
     data: Data = None,
     store: StoreUrl = None,
     config: Config = None,
@@ -240,7 +248,16 @@ def ingest(
     var/quarantine with file, line and rule: isthmus quarantine shows them.
     What was found is written to var/reports, as a page and as JSON.
 
-    Example: isthmus ingest shop.yaml video.yaml --data exports
+    With --follow, lines that are added to text files and files that are
+    new are read within seconds; a file that is cut short or replaced is
+    read anew. Parquet, XML, packed files and URLs are read whole, when they
+    are new or have changed. Ctrl-C or SIGTERM ends it; the next --follow
+    goes on where this one was.
+
+    [bold]Examples[/]
+
+    isthmus ingest shop.yaml video.yaml --data exports
+    isthmus ingest shop.yaml --follow
     """
     from rich.console import Console
 
@@ -255,15 +272,12 @@ def ingest(
     console = Console(stderr=True)
     described = [read_mapping(path) for path in mappings]
     *former, secret = _secrets(settings)
+    pseudonyms, directory = Pseudonyms(secret, former), data or mappings[0].parent
     with open_store(settings.store_url) as graph:
-        report = load(
-            described,
-            graph,
-            Pseudonyms(secret, former),
-            settings.var,
-            data=data or mappings[0].parent,
-            console=console,
-        )
+        if follow:
+            report = _follow(described, graph, pseudonyms, settings.var, directory)
+        else:
+            report = load(described, graph, pseudonyms, settings.var, data=directory, console=console)
         print(report)
         with console.status("report"):
             page = write_report(report, store_stats(graph), settings.var / "reports")
@@ -1092,6 +1106,39 @@ def _compare(
         }
         board.save(save, about)
         print(f"\nsaved     {save / 'leaderboard.json'}, {save / 'leaderboard.png'}")
+
+
+def _follow(
+    mappings: "Sequence[Mapping]", graph: "Store", pseudonyms: "Pseudonyms", var: Path, data: Path | str
+) -> "IngestReport":
+    """Follow the files until a signal, and say what comes; a second Ctrl-C ends it at once."""
+    from ingest.follow import follow
+
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    def say(sentence: str) -> None:
+        print(f"{datetime.now().astimezone():%H:%M:%S}  {sentence}", file=sys.stderr, flush=True)
+
+    for number in before:
+        signal.signal(number, end)
+    whole = None
+    for found in follow(mappings, graph, pseudonyms, var, data=data, stop=stop, say=say):
+        for file in found.files:
+            say(
+                f"{file.file} ({file.section}): {file.read:,} read, {file.accepted:,} accepted, "
+                f"{file.duplicates:,} duplicates, {file.rejected:,} rejected"
+            )
+        if whole is None:
+            say("following; Ctrl-C ends it")
+        whole = found if whole is None else whole + found
+    assert whole is not None  # noqa: S101 the first look always tells
+    return whole
 
 
 def _parted(names: str) -> list[str]:

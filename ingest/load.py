@@ -147,6 +147,7 @@ class Run:
         self._progress = progress
         self._partial = partial
         self._retrying = retrying
+        self._held = retrying
         self._latest = datetime.now(UTC) + timedelta(days=1)
         self.people = People(store)
         self._platforms: set[str] = set()
@@ -163,7 +164,12 @@ class Run:
         return sorted(found, key=lambda broken: -broken.rows)
 
     def load(self, part: Part, origin: Origin, lines: Collection[int] | None = None) -> None:
-        """Read one file into the store, or these lines of it alone."""
+        """Read one file into the store, or these lines of it alone.
+
+        What a retry reads, and what was added to a file, is held against what the store has of the rows before it.
+        """
+        stretch = part.file.stretch
+        self._held = self._retrying or (stretch is not None and stretch.start > 0)
         source = opened(part)
         try:
             given = part.mapping, source.columns, self._keyring
@@ -263,7 +269,7 @@ class Run:
                     places.append((line, values))
                     records.append(record)
             flush()
-        self._quarantine.settle(origin)
+        self._quarantine.settle(origin, 1 if part.file.stretch is None else part.file.stretch.first_line)
         if accepted + duplicates + rejected != read:
             raise IngestError(
                 f"{origin.file}: {accepted} accepted, {duplicates} duplicates and {rejected} rejected do not make the "
@@ -280,7 +286,7 @@ class Run:
             self._broken[place] = count + 1, first, detail
 
     def _write_identities(self, pairs: list[tuple[AccountKey, UserKey]]) -> "_Written":
-        if self._retrying:  # the rows that spoke of these accounts before are not read again, but the store heard them
+        if self._held:  # the rows that spoke of these accounts before are not read again, but the store heard them
             for link in self._store.stated_of([account for account, _ in pairs]):
                 if link.evidence != LONE:
                     self.people.state(link.account, link.user)
@@ -324,7 +330,7 @@ class Run:
         Another run may know better. A row that is tried again is of the run that is in the store.
         """
         keys = {item.item.key for item in parsed}
-        again = keys if self._retrying else keys & self._named
+        again = keys if self._held else keys & self._named
         said = {item.key: item for item in self._store.items(sorted(again))} if again else {}
         refused = []
         for at, item in enumerate(parsed):

@@ -43,6 +43,8 @@ class Part:
     """Rows of it that are read; all when None."""
     item_files: tuple[ExportFile, ...] = ()
     """The files of a section's `item_of`."""
+    location: Location = ()
+    """Where the section is in its mapping."""
 
 
 _ORDER: Final[tuple[type[Section], ...]] = (
@@ -67,6 +69,21 @@ def plan(mappings: Sequence[Mapping], data: Path | str, limit: int | None = None
         limit: rows of each file that are to be read; all when None.
     Raises: SourceError, MappingError.
     """
+    parts = find_parts(mappings, data, limit)
+    for part in parts:
+        check(part)
+    return parts
+
+
+def find_parts(
+    mappings: Sequence[Mapping], data: Path | str, limit: int | None = None, *, begun: bool = False
+) -> list[Part]:
+    """The plan before any file is opened.
+
+    Args:
+        begun: leave out, rather than refuse, what has no file: it had one when the run began.
+    Raises: SourceError, MappingError.
+    """
     directory = str(data)
     if not is_url(directory) and not Path(directory).is_dir():
         raise SourceError(f"{data} is not a directory: give --data the directory that the mappings' files are under")
@@ -76,15 +93,26 @@ def plan(mappings: Sequence[Mapping], data: Path | str, limit: int | None = None
         for location, section, knowledge in _sections(mapping):
             item_files: list[ExportFile] = []
             if isinstance(section, Events) and section.item_of is not None:
-                item_files = _checked(mapping, (*location, "item_of"), section.item_of, directory)
-            for file in _checked(mapping, location, section, directory):
+                item_files = _find(mapping, (*location, "item_of"), section.item_of, directory, begun=begun)
+            for file in _find(mapping, location, section, directory, begun=begun):
                 if isinstance(section, Identities) and section.platform is not None:
                     table = file.path, section.model_dump_json() + str(mapping.platform.names)
                     if table in tables:
                         continue
                     tables.add(table)
-                parts.append(Part(mapping, section, file, knowledge, limit, tuple(item_files)))
+                parts.append(Part(mapping, section, file, knowledge, limit, tuple(item_files), location))
     return sorted(parts, key=lambda part: _ORDER.index(type(part.section)))
+
+
+def check(part: Part) -> None:
+    """Open the files of a part to see that they have the columns that its mapping names.
+
+    Raises: SourceError, MappingError.
+    """
+    _check(part.mapping, part.location, part.section, part.file)
+    if isinstance(part.section, Events) and part.section.item_of is not None:
+        for file in part.item_files:
+            _check(part.mapping, (*part.location, "item_of"), part.section.item_of, file)
 
 
 def opened(part: Part) -> Source:
@@ -135,22 +163,18 @@ def _sections(mapping: Mapping) -> Iterator[tuple[Location, Section, Knowledge |
         yield ("knowledge", position, "triples"), knowledge.triples, knowledge
 
 
-def _checked(mapping: Mapping, location: Location, section: Section, data: str) -> list[ExportFile]:
-    """The section's files, each opened once to see that it has the columns."""
-    files = _find(mapping, location, section, data)
-    for file in files:
-        source = open_source(file, section)
-        source.close()
-        mapping.check_columns(location, section, source.columns, file.name)
-    return files
+def _check(mapping: Mapping, location: Location, section: Section, file: ExportFile) -> None:
+    source = open_source(file, section)
+    source.close()
+    mapping.check_columns(location, section, source.columns, file.name)
 
 
-def _find(mapping: Mapping, location: Location, section: Section, data: str) -> list[ExportFile]:
+def _find(mapping: Mapping, location: Location, section: Section, data: str, *, begun: bool) -> list[ExportFile]:
     """The section's files, each once."""
     found: dict[str, ExportFile] = {}
     for place in section.file:
         files = find(place, data)
-        if not files:
+        if not files and not begun:
             raise mapping.error((*location, "file"), _nowhere(place, data))
         found.update((file.path, file) for file in files)
     return list(found.values())

@@ -9,11 +9,13 @@ without mail addresses, telephone numbers and ids of accounts. Whose row it was 
 be erased.
 """
 
+import fcntl
 import hashlib
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,7 +29,8 @@ from ingest.errors import IngestError
 from ingest.mapping import suggestion
 from ingest.parse import Rejected
 from ingest.rules import Rule
-from ingest.sources.files import ExportFile
+from ingest.sources.files import ExportFile, Stretch
+from ingest.sources.growing import Place, is_begun
 
 SCHEMA: Final = pa.schema(
     [
@@ -55,6 +58,9 @@ _DRAFT: Final = ".writing"
 LONGEST: Final = 200
 """Characters of a value that are kept."""
 
+_MOST_PARTS: Final = 100
+"""Parts of one origin; more, as they come of following a file, become one."""
+
 
 class Origin(NamedTuple):
     """Where rows come from: one file, read for one section of a mapping."""
@@ -80,13 +86,47 @@ class Origin(NamedTuple):
         return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
+_GROWING: Final = "begins"
+
+
 def state_of(file: ExportFile) -> str:
-    """What tells a file from what it was: its size and when it was changed, as far as its file system knows."""
+    """What tells a file from what it was: its size and when it was changed, as far as its file system knows.
+
+    Of a stretch of a growing file it is what the file begins with, so that lines stay known when there are more.
+    """
+    if file.stretch is not None:
+        return f"{_GROWING} {file.stretch.stop} {file.stretch.fingerprint}"
     about = file.file_system.info(file.path)
     changed = next(
         (about[name] for name in ("mtime", "LastModified", "last_modified", "updated", "ETag") if name in about), ""
     )
     return f"{about.get('size')} {changed}"
+
+
+def is_still(file: ExportFile, state: str) -> bool:
+    """Whether the lines of a file are what they were in this state of it."""
+    if not state.startswith(f"{_GROWING} "):
+        return state == state_of(file)
+    _, offset, fingerprint = state.split(" ")
+    return is_begun(file, Place(int(offset), 0, fingerprint))
+
+
+def as_read(file: ExportFile, states: Collection[str]) -> ExportFile:
+    """The file as far as its lines are known by these states of it: the beginning of one that has grown."""
+    offset, fingerprint = max(
+        ((int(state.split(" ")[1]), state.split(" ")[2]) for state in states if state.startswith(_GROWING)),
+        default=(0, ""),
+    )
+    return replace(file, size=offset, stretch=Stretch(b"", 0, offset, 0, fingerprint)) if offset else file
+
+
+@contextmanager
+def alone(var: Path) -> Iterator[None]:
+    """Hold what rewrites the quarantine now and again apart: what follows files, and a retry."""
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "ingest.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class BadRow(NamedTuple):
@@ -128,12 +168,23 @@ class Quarantine:
                 "and repeat the run, which adds only what is missing"
             ) from None
 
-    def settle(self, origin: Origin) -> None:
-        """The file has been read to its end: what earlier runs found in it no longer counts."""
+    def settle(self, origin: Origin, line: int = 1) -> None:
+        """The file has been read from a line to its end: what earlier runs found there no longer counts.
+
+        Where many parts are left, as they come of following a file, they become one.
+        """
         folder = self._directory / origin.digest
-        for path in [*folder.glob("*.parquet"), *folder.glob(f"*{_DRAFT}")]:
-            if not path.stem.endswith(self._run):
+        for path in folder.glob(f"*{_DRAFT}"):
+            path.unlink(missing_ok=True)
+        for path in folder.glob("*.parquet"):
+            if self._run not in path.stem and int(path.stem.partition("-")[0]) >= line:
                 path.unlink(missing_ok=True)
+        paths = sorted(folder.glob("*.parquet"))
+        if line > 1 and len(paths) > _MOST_PARTS:
+            rows = _newest(_parts(folder))
+            _replace(folder / f"{rows['line'][0].as_py():012}-{self._run}-all.parquet", rows)
+            for path in paths:
+                path.unlink()
         _remove_if_empty(folder)
 
     def _table(self, origin: Origin, state: str, rows: Sequence[BadRow]) -> pa.Table:

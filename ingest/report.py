@@ -1,7 +1,8 @@
 """The report of a run: what became of the rows of each file, and why those that were rejected were; text and JSON."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ class FileReport:
     missing: Mapping[str, int] = field(default_factory=dict)
     """Field that a row may leave out → readable rows that do. The graph has no value there, and none is made up."""
 
+    def __add__(self, later: "FileReport") -> "FileReport":
+        """The rows of both, of one file and section."""
+        return FileReport(
+            self.file,
+            self.section,
+            self.read + later.read,
+            self.accepted + later.accepted,
+            self.duplicates + later.duplicates,
+            self.rejected + later.rejected,
+            self.seconds + later.seconds,
+            Counter(self.missing) + Counter(later.missing),
+        )
+
     @property
     def rows_per_s(self) -> float:
         return self.read / max(self.seconds, 1e-9)
@@ -43,6 +57,25 @@ class IngestReport:
     """Which rules were broken, the most frequent first."""
     left_out: Sequence[tuple[str, int]] = ()
     """Why evidence of who is who is not believed, and how many pieces in the whole store, the most frequent first."""
+
+    def __add__(self, later: "IngestReport") -> "IngestReport":
+        """This run and a later one as one: a file that both read has one line."""
+        files: dict[tuple[str, str], FileReport] = {}
+        for each in (*self.files, *later.files):
+            before = files.get((each.file, each.section))
+            files[each.file, each.section] = each if before is None else before + each
+        rules: dict[tuple[str, str, str, str], Broken] = {}
+        for broken in (*self.broken, *later.broken):
+            place = broken.file, broken.section, broken.field, broken.rule
+            first = rules.get(place)
+            rules[place] = broken if first is None else replace(first, rows=first.rows + broken.rows)
+        return IngestReport(
+            list(files.values()),
+            self.seconds + later.seconds,
+            later.quarantine,
+            sorted(rules.values(), key=lambda broken: -broken.rows),
+            later.left_out or self.left_out,
+        )
 
     @property
     def total(self) -> FileReport:

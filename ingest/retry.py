@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from ingest.load import Run, origins
 from ingest.mapping import ItemLinks, read_mapping
 from ingest.parse import Keyring
 from ingest.plan import Part, plan
-from ingest.quarantine import Origin, Waiting, state_of, waiting
+from ingest.quarantine import Origin, Waiting, alone, as_read, is_still, waiting
 from ingest.report import IngestReport
 from ingest.sources.files import is_url
 
@@ -59,7 +59,7 @@ def retry(store: Store, pseudonyms: Pseudonyms, var: Path, *, console: Console |
     store.bury(Tombstones(var))
     run = Run(store, Keyring(pseudonyms), var, retrying=True)
     left: list[Left] = []
-    with (console or Console(quiet=True)).status("quarantine") as status:
+    with alone(var), (console or Console(quiet=True)).status("quarantine") as status:
         for (mapping, data), rows in _by_mapping(waiting(var)):
             planned, there = _planned(mapping, data, rows, left)
             for part, origin in planned:
@@ -102,8 +102,10 @@ def _planned(
             part = part_of.get(each.origin)
             if part is None:
                 why[each.origin] = _unread(each.origin)
-            elif each.states != {state_of(part.file)}:
+            elif not all(is_still(part.file, state) for state in each.states):
                 why[each.origin] = _changed(each.origin)
+    known = {each.origin: each.states for each in rows if each.origin not in why}
+    planned = [(replace(part, file=as_read(part.file, known.get(origin, ()))), origin) for part, origin in planned]
     left += [Left(each.origin, len(each.lines), why[each.origin]) for each in rows if each.origin in why]
     return planned, {each.origin: each.lines for each in rows if each.origin not in why}
 

@@ -275,6 +275,23 @@ def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
+def test_a_followed_folder_is_in_the_graph_and_a_signal_ends_it_with_the_report(shop):
+    command = [ISTHMUS, "ingest", "shop.yaml", "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "following; Ctrl-C ends it" in line:
+                break
+        with (shop / "orders.csv").open("a") as orders:
+            orders.write("bob,k1,400\n")
+        assert "orders.csv (events): 1 read, 1 accepted, 0 duplicates, 0 rejected" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        report, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert re.search(r"orders\.csv +events +4 +3 +0 +1", report)
+    assert re.search(r"total +6 +5 +0 +1", report)
+    assert (shop / "var" / "reports").is_dir()
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
     def fail() -> None:
         raise OSError(errno.EIO, "a broken disk")

@@ -1,17 +1,39 @@
 """Files of exports, local or behind an fsspec URL: found by name or pattern, opened as bytes, shown without secrets."""
 
 import glob
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from ingest.errors import SourceError, redacted
 
 QUERIED: Final = ("http://", "https://")
 """URLs whose ? begins a query and is no pattern: nothing lists what a web server holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Whole records of a growing file, given in its place; lines are counted as in the file."""
+
+    header: bytes
+    """What is read before them: the file's header, unless they begin with it."""
+    start: int
+    """The byte they begin with."""
+    stop: int
+    """The byte after them."""
+    skipped: int
+    """Lines of the file that are not given."""
+    fingerprint: str
+    """That of the file up to `stop` (ingest/sources/growing.py)."""
+
+    @property
+    def first_line(self) -> int:
+        """The line they begin with, counted from 1."""
+        return self.skipped + self.header.count(b"\n") + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +50,14 @@ class ExportFile:
     """The whole path or URL, without secrets."""
     size: int | None
     """Bytes; None where the file system does not know."""
+    stretch: Stretch | None = None
+    """The part of it that is read; all when None."""
 
     def open(self) -> IO[bytes]:
         """Open it to read; raises SourceError if it is not there or cannot be had."""
         with _explained(self.shown):
             opened: IO[bytes] = self.file_system.open(self.path, "rb")
-            return opened
+            return opened if self.stretch is None else cast(IO[bytes], _Stretched(opened, self.stretch))
 
     def __str__(self) -> str:
         return self.shown
@@ -90,6 +114,46 @@ def _find_remote(url: str) -> list[ExportFile]:
         files = [(name, info.get("size")) for name, info in sorted(found.items()) if info["type"] == "file"]
         shown = {name: redacted(url if name == path else file_system.unstrip_protocol(name)) for name, _ in files}
     return [ExportFile(file_system, name, shown[name], shown[name], size) for name, size in files]
+
+
+class _Stretched(io.RawIOBase):
+    """The bytes of a header and a stretch."""
+
+    def __init__(self, file: IO[bytes], stretch: Stretch) -> None:
+        self._file = file
+        self._stretch = stretch
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("a stretch is sought from its beginning")
+        self._at = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        header, start, stop = self._stretch.header, self._stretch.start, self._stretch.stop
+        if self._at < len(header):
+            found = header[self._at : self._at + len(buffer)]
+        else:
+            place = start + self._at - len(header)
+            self._file.seek(place)
+            found = self._file.read(max(0, min(len(buffer), stop - place)))
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextmanager

@@ -16,6 +16,11 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 
 
+def is_packed(magic: bytes) -> bool:
+    """Whether a file that begins with these four bytes is gzip or zstd."""
+    return magic.startswith(_GZIP_MAGIC) or magic == _ZSTD_MAGIC
+
+
 class Bytes:
     """The bytes of a file, unpacked."""
 

@@ -59,6 +59,8 @@ def open_source(
     Raises: SourceError if it is missing, empty, damaged or of another format.
     """
     source = _open(file, section, wanted)
+    if file.stretch is not None:
+        source = _Later(source, file.stretch.skipped)
     return _Chosen(source, section.where, limit) if section.where or limit is not None else source
 
 
@@ -82,6 +84,21 @@ class _Chosen:
             _, values = row
             if isinstance(values, Malformed) or all(values[at] in wanted for at, wanted in tests):
                 yield row
+
+
+class _Later:
+    """The rows of a source that is given a stretch of its file, with the lines that they have in the file."""
+
+    def __init__(self, source: Source, skipped: int) -> None:
+        self._source = source
+        self._skipped = skipped
+        self.columns = source.columns
+        self.position = source.position
+        self.close = source.close
+
+    def rows(self) -> Iterator[Row]:
+        for line, values in self._source.rows():
+            yield line + self._skipped, values
 
 
 def _open(file: ExportFile, section: "Section", wanted: Collection[str] | None) -> Source:
