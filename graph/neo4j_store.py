@@ -6,6 +6,7 @@ everything else is a parameter. Constraints are made before the first node of a 
 """
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from neo4j.exceptions import (
     Neo4jError,
     ServiceUnavailable,
     SessionExpired,
+    TransientError,
 )
 from numpy.typing import NDArray
 
@@ -58,7 +60,7 @@ from graph.schema import (
     check_relationship_type,
     node_schema,
 )
-from graph.store import Counts, ErasureReport, Searched, Subgraph, WriteCounts, redact
+from graph.store import Counts, ErasureReport, Retried, Searched, Subgraph, WriteCounts, redact
 from graph.stored import (
     EPOCH,
     MICROSECOND,
@@ -76,6 +78,7 @@ from graph.stored import (
     wrong_type,
 )
 
+_DEADLOCK: Final = "Neo.TransientError.Transaction.DeadlockDetected"
 _HIDDEN_TYPES: Final = OWN_TYPES - {"OF"}
 
 BATCH: Final = 10_000
@@ -294,6 +297,8 @@ class Neo4jStore:
         self._labels: set[str] = set()
         self._event_types: set[str] = set()
         self._people_prepared = False
+        self._retried = Retried()
+        self._counting = threading.Lock()
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -338,6 +343,10 @@ class Neo4jStore:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def retried(self) -> Retried:
+        return self._retried
 
     def ensure_schema(self) -> None:
         self._prepare(CORE_LABELS, ())
@@ -600,13 +609,29 @@ class Neo4jStore:
         return counts
 
     def _write(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        deadlocks = attempts = 0
+
+        def attempt(tx: neo4j.ManagedTransaction) -> Result:
+            nonlocal deadlocks, attempts
+            attempts += 1
+            try:
+                return work(tx, *arguments)
+            except TransientError as error:
+                deadlocks += error.code == _DEADLOCK
+                raise
+
         with self._session() as session:
-            for _ in range(20):
-                try:
-                    return session.execute_write(work, *arguments)
-                except ConstraintError as error:  # another writer was quicker: now its rows can be seen
-                    quicker = error
-            raise quicker
+            try:
+                for _ in range(20):
+                    try:
+                        return session.execute_write(attempt)
+                    except ConstraintError as error:  # another writer was quicker: now its rows can be seen
+                        quicker = error
+                raise quicker
+            finally:
+                with self._counting:
+                    before = self._retried
+                    self._retried = Retried(before.transactions + max(0, attempts - 1), before.deadlocks + deadlocks)
 
     def _query(self, query: str, **values: Any) -> list[list[Any]]:
         with self._session(neo4j.READ_ACCESS) as session:

@@ -51,7 +51,7 @@ from graph.schema import (
     check_relationship_type,
     node_schema,
 )
-from graph.store import Counts, ErasureReport, Searched, Subgraph, WriteCounts
+from graph.store import Counts, ErasureReport, Retried, Searched, Subgraph, WriteCounts
 from graph.stored import (
     EPOCH,
     MICROSECOND,
@@ -314,6 +314,10 @@ class SqliteStore:
     @property
     def url(self) -> str:
         return f"sqlite:///{quote(str(self._path))}"
+
+    @property
+    def retried(self) -> Retried:
+        return Retried()
 
     def ensure_schema(self) -> None:
         with self._write() as connection:

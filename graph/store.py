@@ -35,6 +35,15 @@ class WriteCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """Write transactions that were tried again, after another writer or a lost connection; none of them was lost."""
+
+    transactions: int = 0
+    deadlocks: int = 0
+    """Of these, how many because two writers waited for each other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How many nodes of each label and relationships of each type the store holds; zero counts are left out."""
 
@@ -77,6 +86,10 @@ class Store(Protocol):
     @property
     def url(self) -> str:
         """Where it is, without the password."""
+
+    @property
+    def retried(self) -> Retried:
+        """What was tried again since it was opened; nothing in SQLite, where a writer waits for the one before it."""
 
     def ensure_schema(self) -> None:
         """Create constraints and indexes; safe to call again."""

@@ -176,7 +176,7 @@ class _Followed:
         told = run.broken(), run.people.left_out()
         seconds = time.perf_counter() - started
         report = IngestReport([], 0.0, self._var / "quarantine")
-        return report + IngestReport(run.files, seconds, self._var / "quarantine", *told)
+        return report + IngestReport(run.files, seconds, self._var / "quarantine", *told, self._store.retried)
 
     def waiting(self) -> Iterator[str]:
         """What was not read because it is no whole line."""

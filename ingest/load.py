@@ -102,7 +102,7 @@ def ingest(
         for part, origin in origins(parts, str(data)):
             run.load(part, origin)
         told = run.broken(), run.people.left_out()
-        return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", *told)
+        return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", *told, store.retried)
 
 
 def origins(parts: Sequence[Part], data: str) -> list[tuple[Part, Origin]]:

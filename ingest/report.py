@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from graph.store import Retried
 from ingest.quarantine import Broken
 
 _SHOWN = 5
@@ -57,6 +58,8 @@ class IngestReport:
     """Which rules were broken, the most frequent first."""
     left_out: Sequence[tuple[str, int]] = ()
     """Why evidence of who is who is not believed, and how many pieces in the whole store, the most frequent first."""
+    retried: Retried = field(default_factory=Retried)
+    """What the store tried again since it was opened."""
 
     def __add__(self, later: "IngestReport") -> "IngestReport":
         """This run and a later one as one: a file that both read has one line."""
@@ -75,6 +78,7 @@ class IngestReport:
             later.quarantine,
             sorted(rules.values(), key=lambda broken: -broken.rows),
             later.left_out or self.left_out,
+            later.retried,
         )
 
     @property
@@ -96,6 +100,7 @@ class IngestReport:
             "total": {name: total[name] for name in ("read", "accepted", "duplicates", "rejected")},
             "files": [asdict(each) | {"seconds": round(each.seconds, 3)} for each in self.files],
             "evidence_left_out": dict(self.left_out),
+            "retried": asdict(self.retried),
             "rejected": [
                 asdict(each) | {"rule": str(each.rule), "asks": each.rule.asks, "advice": each.rule.advice}
                 for each in self.broken
@@ -114,6 +119,11 @@ class IngestReport:
         lines += [f"{each}\n{'':12}{each.rule.advice}" for each in self.broken[:_SHOWN]]
         if len(self.broken) > _SHOWN:
             lines.append(f"{'':12}and {len(self.broken) - _SHOWN} more rules in a field of a file")
+        if self.retried.transactions:
+            lines.append(
+                f"{self.retried.transactions:,} transactions were tried again, {self.retried.deadlocks:,} of them "
+                "after a deadlock with another writer; nothing of them is lost"
+            )
         if self.left_out:
             lines.append("left out of who is who (isthmus person shows an account's):")
             lines += [f"{count:9,} x {reason}" for reason, count in self.left_out]

@@ -78,6 +78,13 @@ def empty(url: str) -> None:
 
 def run_cypher(url: str, query: str, **values: object) -> list[list[Any]]:
     """The rows that a query gives, past our own store."""
+    with session_of(url) as session:
+        return session.run(query, values).values()
+
+
+@contextmanager
+def session_of(url: str) -> Iterator[neo4j.Session]:
+    """A session of a driver of its own, past our own store."""
     parts = urlsplit(url)
     auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
     address = f"{parts.scheme}://{parts.hostname}:{parts.port or 7687}"
@@ -85,4 +92,4 @@ def run_cypher(url: str, query: str, **values: object) -> list[list[Any]]:
         neo4j.GraphDatabase.driver(address, auth=auth, notifications_min_severity="OFF") as driver,
         driver.session(database=parts.path.strip("/") or "neo4j") as session,
     ):
-        return session.run(query, values).values()
+        yield session
