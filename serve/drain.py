@@ -69,14 +69,14 @@ def _drain_singly(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]
             failed[event.account] = position, event, error
         else:
             done.append(position)
-    of_store = [error for _, _, error in failed.values() if isinstance(error, StoreError)]
+    of_store = [why for _, _, why in failed.values() if isinstance(why, StoreError)]
     if of_store and not done and not outbox.held([position for position, _, _ in failed.values()]):
         raise of_store[-1]
     refused: list[tuple[int, str]] = []
-    for position, event, error in failed.values():
-        if not isinstance(error, StoreError) or outbox.hold(position, event.account, now, FIRST_WAIT_S) >= TRIES:
-            refused.append((position, str(error)))
-            _LOG.error("the store refuses an acknowledged event (position %d), kept in the outbox: %s", position, error)
+    for position, event, why in failed.values():
+        if not isinstance(why, StoreError) or outbox.hold(position, event.account, now, FIRST_WAIT_S) >= TRIES:
+            refused.append((position, str(why)))
+            _LOG.error("the store refuses an acknowledged event (position %d), kept in the outbox: %s", position, why)
     outbox.settle(done, refused)
     return len(done) + len(refused)
 
