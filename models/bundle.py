@@ -2,6 +2,7 @@
 
 manifest.json            format, version, snapshot, model, metrics, checksum of every file
 items.parquet            key, platform, title, url; row r is row r of every matrix
+attributes.arrow         what else the source says of the items, in columns; bundles before it had it are without
 vectors.npy  bias.npy    [N, D] and [N]
 parts/<relation>.npy     [N, D] what each relation brought to the vectors, for explanations
 leads_to.*.npy           the sparse item-item weights, compressed rows; what lifts items without events
@@ -29,6 +30,7 @@ from scipy.sparse import csr_array, csr_matrix
 
 from graph.errors import IsthmusError
 from graph.vocabulary import Vocabulary
+from models.attributes import ItemAttributes, read_attributes, write_attributes
 from models.encoder import EncoderConfig, HistoryEncoder
 from models.explain import Knowledge
 from models.flagship import Flagship
@@ -36,6 +38,7 @@ from models.leads_to import LeadsTo
 
 FORMAT: Final = 1
 _MANIFEST: Final = "manifest.json"
+_ATTRIBUTES: Final = "attributes.arrow"
 
 
 class BundleError(IsthmusError):
@@ -50,6 +53,8 @@ class Catalogue:
     platforms: Sequence[str]
     titles: Sequence[str | None]
     urls: Sequence[str | None]
+    attributes: pa.Table | None = None
+    """From models.attributes.attribute_table; None says nothing further."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +140,18 @@ class Bundle:
             found[name] = csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape), keys
         return found
 
+    @cached_property
+    def attributes(self) -> ItemAttributes:
+        """What can be asked of the items, for filters."""
+        has = _ATTRIBUTES in self.manifest["files"]
+        return ItemAttributes(
+            self.platforms,
+            self.item_platform,
+            pq.read_table(self.path / "items.parquet", columns=["title"])["title"].combine_chunks(),
+            read_attributes(self.path / _ATTRIBUTES) if has else None,
+            self.knowledge,
+        )
+
     def _map(self, name: str) -> Any:
         # A plain view of the map: numpy's memmap class costs a Python call at every slice.
         return np.asarray(np.load(self.path / name, mmap_mode="r"))
@@ -210,6 +227,8 @@ def _write_files(folder: Path, flagship: Flagship, catalogue: Catalogue, knowled
     }
     schema = pa.schema([(name, pa.string()) for name in columns])
     pq.write_table(pa.table(columns, schema=schema), folder / "items.parquet")
+    if catalogue.attributes is not None:
+        write_attributes(catalogue.attributes, folder / _ATTRIBUTES)
     np.save(folder / "vectors.npy", np.ascontiguousarray(flagship.vectors, dtype=np.float32))
     np.save(folder / "bias.npy", flagship.bias)
     (folder / "parts").mkdir()

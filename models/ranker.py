@@ -43,7 +43,13 @@ class Ranker:
         ]
 
     def rank(
-        self, history: Histories, *, platforms: Sequence[str] | None = None, exclude: NDArray[np.int64], k: int
+        self,
+        history: Histories,
+        *,
+        platforms: Sequence[str] | None = None,
+        exclude: NDArray[np.int64],
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
     ) -> Ranked:
         """The k best items for one person, at most.
 
@@ -51,28 +57,31 @@ class Ranker:
             history: of one person; may be empty, then the platforms' priors rank.
             platforms: names of the platforms to choose from; None chooses from all.
             exclude: rows that may not be returned.
+            allowed: [N] false for more of them; None allows all.
         """
         numbers = self._numbers(platforms)
         sparse = self._model.leads_to.score(history)[0]
         queries = self._model.queries(history)[0]
         rows, scores = [], []
         for number in numbers:
-            candidates = self._candidates(number, queries[number], sparse, k + len(exclude))
+            candidates = self._candidates(number, queries[number], sparse, k + len(exclude), allowed)
             dense = self._dense(number, candidates, queries[number])
             rows.append(candidates)
             scores.append(dense + sparse[candidates])
-        return _best(np.concatenate(rows), np.concatenate(scores), exclude, k)
+        return _best(np.concatenate(rows), np.concatenate(scores), exclude, k, allowed)
 
     def explain(self, history: Histories, rows: NDArray[np.int64], most: int | None = None) -> list[Explanation]:
         """Why these items score as they do, for one person; see models.explain."""
         return explain(self._model, history, rows, self.bundle.knowledge, most)
 
-    def similar(self, row: int, *, platforms: Sequence[str] | None = None, k: int) -> Ranked:
+    def similar(
+        self, row: int, *, platforms: Sequence[str] | None = None, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> Ranked:
         """The items whose vectors have the largest cosine with an item's; never the item itself."""
         candidates = np.concatenate([self._rows[number] for number in self._numbers(platforms)])
         cosine = self._model.vectors[candidates] @ self._model.vectors[row]
         cosine = cosine / (self._norms[candidates] * self._norms[row])
-        return _best(candidates, cosine, np.array([row]), k)
+        return _best(candidates, cosine, np.array([row]), k, allowed)
 
     def _dense(self, number: int, candidates: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of candidates of a platform; those that follow each other are not copied."""
@@ -93,17 +102,33 @@ class Ranker:
         return [self.bundle.platforms.index(name) for name in platforms]
 
     def _candidates(
-        self, number: int, query: NDArray[np.float32], sparse: NDArray[np.float32], k: int
+        self,
+        number: int,
+        query: NDArray[np.float32],
+        sparse: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.bool_] | None,
     ) -> NDArray[np.int64]:
         """All items of a platform, or those that either part of the score could put among the first k."""
         rows, index = self._rows[number], self._indexes[number]
         if index is None:
             return rows
-        dense, _ = index.search(np.append(query, np.float32(1))[None], 10 * k)
+        dense, _ = index.search(
+            np.append(query, np.float32(1))[None], 10 * k, None if allowed is None else allowed[rows]
+        )
         return np.union1d(rows[dense[0][dense[0] >= 0]], rows[np.flatnonzero(sparse[rows])])
 
 
-def _best(rows: NDArray[np.int64], scores: NDArray[np.float32], exclude: NDArray[np.int64], k: int) -> Ranked:
-    places, best = top_k(scores[None], k, ~np.isin(rows, exclude))
+def _best(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    exclude: NDArray[np.int64],
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+) -> Ranked:
+    kept = ~np.isin(rows, exclude)
+    if allowed is not None:
+        kept &= allowed[rows]
+    places, best = top_k(scores[None], k, kept)
     found = places[0] >= 0
     return Ranked(rows[places[0][found]], best[0][found])

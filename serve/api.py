@@ -8,6 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from graph.errors import IsthmusError
 from graph.keys import ItemKey, UserKey, check_platform
+from serve.filters import MAX_LENGTH as MAX_FILTER
 
 MAX_BODY_BYTES: Final = 1 << 20
 MAX_LIMIT: Final = 100
@@ -72,6 +73,18 @@ Instant = Annotated[AwareDatetime, Field(examples=["2026-01-31T12:00:00Z"]), Aft
 Value = Annotated[float, Field(allow_inf_nan=False)]
 Integer = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Scalar = str | Integer | Value | bool
+Filter = Annotated[
+    str,
+    Field(
+        max_length=MAX_FILTER,
+        description="A test that items have to pass, over the attributes that the bundle has; see docs/api.md.",
+        examples=['platform == "shop" and "Comedy" in category and year >= 1990'],
+    ),
+]
+Context = Annotated[
+    dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Annotated[str, Field(max_length=256)] | Integer | Value | bool],
+    Field(max_length=20),
+]
 
 
 class _Model(BaseModel):
@@ -99,6 +112,7 @@ class RecommendationRequest(_Model):
                 {
                     "events": [{"item_id": "movielens:50", "type": "RATED", "value": 5}],
                     "target_platforms": ["movielens"],
+                    "filter": '"Comedy" in category and year >= 1990',
                 },
             ]
         },
@@ -111,6 +125,12 @@ class RecommendationRequest(_Model):
     limit: int = Field(20, ge=1, le=MAX_LIMIT)
     target_platforms: list[PlatformName] | None = Field(None, min_length=1, max_length=100)
     exclude_item_ids: list[ItemId] = Field(default_factory=list, max_length=1000)
+    filter: Filter | None = None
+    context: Context = Field(
+        default_factory=dict,
+        description="What is known of the moment: filters ask for it as context.device, the model has no use for it.",
+        examples=[{"device": "tv"}],
+    )
     explain: bool = True
 
     @model_validator(mode="after")
@@ -163,6 +183,7 @@ class FieldError(_Model):
 
     pointer: str
     detail: str
+    position: int | None = Field(None, description="Of a filter: the characters before the mistake.")
 
 
 class ProblemBody(_Model):

@@ -41,7 +41,7 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
         kind: str,
         detail: str,
         *,
-        errors: Sequence[tuple[str, str]] = (),
+        errors: Sequence[tuple[str, str] | tuple[str, str, int]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -49,7 +49,8 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
         self.kind = kind
         self.detail = detail
         self.errors = errors
-        """(JSON pointer into the request's body or "?name" of a query parameter, what is wrong there)"""
+        """(JSON pointer into the request's body or "?name" of a query parameter, what is wrong there, and where there
+        is more than one place in a text: the characters before it)"""
         self.headers = dict(headers or {})
 
     def body(self, instance: str | None = None, request_id: str | None = None) -> dict[str, Any]:
@@ -63,7 +64,9 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
         if instance is not None:
             members["instance"] = instance
         if self.errors:
-            members["errors"] = [{"pointer": pointer, "detail": detail} for pointer, detail in self.errors]
+            members["errors"] = [
+                dict(zip(("pointer", "detail", "position"), error, strict=False)) for error in self.errors
+            ]
         if request_id is not None:
             members["request_id"] = request_id
         return members

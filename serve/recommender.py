@@ -3,17 +3,25 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from graph.interactions import Histories
 from graph.schema import DEFAULT_EVENT_WEIGHTS
+from serve import filters
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from models.bundle import Bundle
     from models.explain import Explanation
     from models.ranker import Ranked, Ranker
+
+_KEPT_MASKS: Final = 64
+"""Filters whose items are remembered, and how many bytes they may take together."""
+_KEPT_BYTES: Final = 64 << 20
 
 MAX_PATHS: Final = 8
 """Paths shown for one item; the smaller ones beyond are summed up in one more."""
@@ -52,6 +60,8 @@ class Recommender:
         }
         """Every type an event may have, and its weight."""
         self._types = {type: self._nearest(type) for type in self.event_weights}
+        kept = max(1, min(_KEPT_MASKS, _KEPT_BYTES // max(1, len(bundle.items))))
+        self._mask = lru_cache(maxsize=kept)(lambda tree: filters.mask(tree, bundle.attributes))
 
     @property
     def version(self) -> str:
@@ -62,6 +72,11 @@ class Recommender:
     def knows(self, item: str) -> bool:
         """Whether the bundle has this item."""
         return item in self.bundle.items
+
+    def allowed(self, tree: filters.Tree, context: filters.Context | None = None) -> "NDArray[np.bool_]":
+        """[N] the items that pass a filter, read-only; raises FilterError where it asks for what items do not have."""
+        filters.check(tree, self.bundle.attributes)
+        return self._mask(filters.within(tree, context or {}))
 
     def weigh(self, type: str, value: float | None) -> float:
         """How much such an event says that the person wants the item; KeyError for an unknown type."""
@@ -77,21 +92,33 @@ class Recommender:
         limit: int,
         platforms: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
+        allowed: "NDArray[np.bool_] | None" = None,
         explain: bool = True,
     ) -> Recommendations:
-        """The best items for a person who did this, oldest first; none that they had or that are excluded."""
+        """The best items for a person who did this, oldest first; none that they had or that are excluded.
+
+        Args:
+            allowed: [N] from `allowed`: which items may be returned; None allows all.
+        """
         known = [signal for signal in signals if signal.item in self.bundle.items]
         history = self._history(known)
         masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
         rows = np.union1d(history.item, np.array(masked, dtype=np.int64))
-        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit)
+        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit, allowed=allowed)
         source = "model" if known else "fallback"
         explanations = self._ranker.explain(history, ranked.rows, MAX_PATHS) if explain and len(ranked.rows) else None
         return Recommendations(self._items(ranked, source, explanations, known), source)
 
-    def similar(self, item: str, *, limit: int, platforms: Sequence[str] | None = None) -> Recommendations:
+    def similar(
+        self,
+        item: str,
+        *,
+        limit: int,
+        platforms: Sequence[str] | None = None,
+        allowed: "NDArray[np.bool_] | None" = None,
+    ) -> Recommendations:
         """The items most like this one; KeyError if the bundle does not have it."""
-        ranked = self._ranker.similar(self.bundle.items.row(item), platforms=platforms, k=limit)
+        ranked = self._ranker.similar(self.bundle.items.row(item), platforms=platforms, k=limit, allowed=allowed)
         return Recommendations(self._items(ranked, "similar", None, ()), "similar")
 
     def _history(self, signals: Sequence[Signal]) -> Histories:

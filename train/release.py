@@ -12,6 +12,7 @@ from graph.records import Attributes, Relation
 from graph.snapshot import Snapshot, read_snapshot
 from graph.store import Store
 from graph.vectors import digests
+from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
@@ -64,7 +65,9 @@ def release(
     catalogue = Catalogue(
         events.items,
         [events.platforms[number] for number in events.item_platform],
-        *(snapshot.items[name].to_pylist() for name in ("title", "url")),
+        snapshot.items["title"].to_pylist(),
+        snapshot.items["url"].to_pylist(),
+        attribute_table(snapshot.items["created_at"].to_pylist(), snapshot.items["attributes"].to_pylist()),
     )
     facts: dict[str, Any] = {
         "form": FORM,

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
+import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
 from graph.preference import event_weights
+from serve import filters
 from serve.api import (
     MAX_LIMIT,
+    Context,
+    Filter,
     PastEvent,
     PlatformName,
     RecommendationAnswer,
@@ -35,6 +40,7 @@ class _ListParameters(BaseModel):
 
     limit: int = Field(20, ge=1, le=MAX_LIMIT)
     target_platforms: list[PlatformName] | None = Field(None, min_length=1, max_length=100)
+    filter: Filter | None = None
 
 
 class _RecommendationParameters(_ListParameters):
@@ -63,6 +69,7 @@ def add(app: FastAPI, service: Service) -> None:
             limit=asked.limit,
             platforms=_known_platforms(recommender, asked.target_platforms, "/target_platforms"),
             exclude=asked.exclude_item_ids,
+            allowed=_allowed(recommender, asked.filter, "/filter", asked.context),
             explain=asked.explain,
         )
         return _recommendations(service, recommender, found, degraded)
@@ -74,7 +81,13 @@ def add(app: FastAPI, service: Service) -> None:
         recommender = service.recommender
         past = await service.past(user)
         platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
-        found = recommender.recommend(_signals(past), limit=asked.limit, platforms=platforms, explain=asked.explain)
+        found = recommender.recommend(
+            _signals(past),
+            limit=asked.limit,
+            platforms=platforms,
+            allowed=_allowed(recommender, asked.filter, "?filter"),
+            explain=asked.explain,
+        )
         return _recommendations(service, recommender, found, past.degraded)
 
     @app.get("/v1/items/{item_id}/similar", responses=answers(SimilarAnswer, 404, 422, 503))
@@ -85,7 +98,8 @@ def add(app: FastAPI, service: Service) -> None:
         platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
         if not recommender.knows(item):
             raise Problem(404, "unknown-item", f"the bundle {recommender.version} has no item {item}")
-        found = recommender.similar(item, limit=asked.limit, platforms=platforms)
+        allowed = _allowed(recommender, asked.filter, "?filter")
+        found = recommender.similar(item, limit=asked.limit, platforms=platforms, allowed=allowed)
         return send({"model_version": recommender.version, "items": found.items})
 
 
@@ -127,6 +141,17 @@ def _known_platforms(recommender: Recommender, asked: list[str] | None, pointer:
             where = pointer if pointer.startswith("?") else f"{pointer}/{index}"
             raise Problem(422, "unknown-platform", detail, errors=[(where, detail)])
     return asked
+
+
+def _allowed(
+    recommender: Recommender, filter: str | None, pointer: str, context: Context | None = None
+) -> NDArray[np.bool_] | None:
+    if filter is None:
+        return None
+    try:
+        return recommender.allowed(filters.parse(filter), context)
+    except filters.FilterError as error:
+        raise Problem(422, "invalid-filter", str(error), errors=[(pointer, str(error), error.position)]) from None
 
 
 def _recommendations(service: Service, recommender: Recommender, found: Recommendations, degraded: bool) -> Response:

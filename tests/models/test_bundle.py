@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.sparse import csr_matrix
 
+from models.attributes import attribute_table
 from models.bundle import Bundle, BundleError, Catalogue, newest_bundle, write_bundle
 from models.flagship import Flagship
 from tests.networks import NUM_ITEMS, PLATFORM_OF, TINY, item_keys, random_flagship, random_histories
@@ -25,13 +27,24 @@ KNOWLEDGE = {
 }
 
 
-def write(directory: Path, flagship: Flagship | None = None, facts: dict[str, object] | None = None) -> Path:
+def write(
+    directory: Path,
+    flagship: Flagship | None = None,
+    facts: dict[str, object] | None = None,
+    attributes: pa.Table | None = None,
+) -> Path:
     keys = item_keys()
     titles = [None if row == 3 else f"Título {row} 花园" for row in range(len(keys))]
     return write_bundle(
         directory,
         flagship or random_flagship(),
-        Catalogue(keys, ["abc"[platform] for platform in PLATFORM_OF], titles, [f"https://x/{key}" for key in keys]),
+        Catalogue(
+            keys,
+            ["abc"[platform] for platform in PLATFORM_OF],
+            titles,
+            [f"https://x/{key}" for key in keys],
+            attributes,
+        ),
         TINY,
         event_types=["DISLIKED", "LIKED", "PLAYED", "VIEWED"],
         platforms=["a", "b", "c"],
@@ -68,6 +81,17 @@ def test_its_knowledge_and_relations_come_back(written: Path) -> None:
     assert keys == ["category:even", "category:odd"]
     assert (incidence.toarray() == KNOWLEDGE["IN_CATEGORY"][0].toarray()).all()
     assert list(bundle.flagship.parts) == ["own", "NEXT", "IN_CATEGORY"]
+
+
+def test_its_attributes_are_those_it_was_given_and_a_bundle_without_any_still_opens(
+    written: Path, tmp_path: Path
+) -> None:
+    assert list(Bundle.open(written).attributes) == ["platform", "title", "category", "in_category"]
+    lines = [f'{{"row":{row}}}' for row in range(NUM_ITEMS)]
+    attributes = Bundle.open(write(tmp_path, attributes=attribute_table([None] * NUM_ITEMS, lines))).attributes
+    assert np.flatnonzero(attributes["row"].compare(">", 5.0)).tolist() == list(range(6, NUM_ITEMS))
+    assert np.flatnonzero(attributes["title"].missing()).tolist() == [3]
+    assert np.flatnonzero(attributes["category"].compare("==", "odd")).tolist() == list(range(1, NUM_ITEMS, 2))
 
 
 def test_its_matrices_stay_on_disk(written: Path) -> None:

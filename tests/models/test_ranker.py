@@ -58,6 +58,19 @@ def test_what_is_excluded_is_not_returned_and_its_place_is_taken(flagship) -> No
     assert without.rows.tolist() == whole.rows[[1, 3, 4]].tolist()
 
 
+def test_only_what_is_allowed_is_returned_and_the_list_is_full_where_it_can_be(flagship) -> None:
+    history = random_histories([5])
+    allowed = np.arange(NUM_ITEMS) % 3 == 1
+    ranked = ranker_of(flagship).rank(history, exclude=NOTHING, k=NUM_ITEMS, allowed=allowed)
+    assert set(ranked.rows) == set(np.flatnonzero(allowed))
+    assert set(ranker_of(flagship).similar(4, k=NUM_ITEMS, allowed=allowed).rows) == set(ranked.rows) - {4}
+    many = np.arange(6000) % 50 == 7
+    for probed in (ranker_of(large_flagship(6000), exact_up_to=500), ranker_of(large_flagship(6000), exact_up_to=20)):
+        found = probed.rank(history, exclude=np.array([7]), k=100, allowed=many)
+        assert len(found.rows) == 100
+        assert many[found.rows].all()
+
+
 def test_fewer_are_returned_where_fewer_are_left(flagship) -> None:
     exclude = np.arange(2, NUM_ITEMS)
     ranked = ranker_of(flagship).rank(random_histories([3]), exclude=exclude, k=10)

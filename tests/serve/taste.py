@@ -32,7 +32,7 @@ class TasteRanker:
         rows = [row for row in np.argsort(-scores, kind="stable") if allowed[row]][:k]
         return SimpleNamespace(rows=np.array(rows, dtype=np.int64), scores=scores[rows].astype(np.float32))
 
-    def rank(self, history, *, platforms, exclude, k):
+    def rank(self, history, *, platforms, exclude, k, allowed=None):
         return self._best(self.popularity + self._parts(history).sum(axis=0), platforms, exclude, k)
 
     def explain(self, history, rows, most):

@@ -161,6 +161,32 @@ def test_similar_items(client: TestClient, service: Service):
     ] * 4
 
 
+def test_a_filter_fills_the_list_with_items_that_pass_it(client: TestClient):
+    fields = {"user_id": SPACE_0.user, "limit": 9, "filter": '"garden" in category and number >= 5'}
+    items = client.post("/v1/recommendations", json=fields).json()["items"]
+    assert sorted(item["item_id"] for item in items) == sorted(
+        f"{platform}:garden-{number}" for platform in ("books", "films", "music") for number in (5, 6, 7)
+    )
+    short = client.get(f"/v1/users/{SPACE_0.user}/recommendations", params={"limit": 9, "filter": fields["filter"]})
+    assert short.json()["items"] == items
+    similar = client.get("/v1/items/films:space-0/similar", params={"filter": fields["filter"]}).json()["items"]
+    assert {item["item_id"] for item in similar} == {item["item_id"] for item in items}
+    on_tv = fields | {"filter": 'context.device == "tv" and number == 7', "context": {"device": "tv"}}
+    assert len(client.post("/v1/recommendations", json=on_tv).json()["items"]) == 9
+    assert not client.post("/v1/recommendations", json=on_tv | {"context": {}}).json()["items"]
+
+
+def test_a_filter_that_is_none_is_told_with_pointer_and_position(client: TestClient):
+    wrong = "number >= 5 and colour == 'red'"
+    response = client.post("/v1/recommendations", json={"user_id": "user:a", "filter": wrong})
+    (error,) = assert_problem(response, 422, "invalid-filter")["errors"]
+    assert (error["pointer"], error["position"]) == ("/filter", 16)
+    assert error["detail"].startswith("at character 17: items have no colour")
+    for path in ("/v1/users/user:a/recommendations", "/v1/items/films:space-0/similar"):
+        (error,) = assert_problem(client.get(path, params={"filter": "number >"}), 422, "invalid-filter")["errors"]
+        assert (error["pointer"], error["position"]) == ("?filter", 8)
+
+
 def test_events_are_accepted_one_by_one(client: TestClient, service: Service):
     events = [
         sent("good"),

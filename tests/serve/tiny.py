@@ -1,5 +1,7 @@
 """Real bundles over the planted items: people want what shares the taste of what they did, by LEADS_TO."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from scipy.sparse import csr_array, csr_matrix
 
 from graph.vocabulary import Vocabulary
+from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
 from models.encoder import EncoderConfig, HistoryEncoder
 from models.flagship import Flagship
@@ -41,11 +44,21 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
         platform,
         LeadsTo(csr_array(together), decay=0.5, scale=1.0),
     )
-    titles = [TITLES[taste_of(key)][int(key.id.rpartition("-")[2])] for key in KEYS]
+    numbers = [int(key.id.rpartition("-")[2]) for key in KEYS]
+    titles = [TITLES[taste_of(key)][number] for key, number in zip(KEYS, numbers, strict=True)]
     return write_bundle(
         directory,
         flagship,
-        Catalogue(Vocabulary(KEYS), [key.platform for key in KEYS], titles, [None] * len(KEYS)),
+        Catalogue(
+            Vocabulary(KEYS),
+            [key.platform for key in KEYS],
+            titles,
+            [None] * len(KEYS),
+            attribute_table(
+                [datetime(2023, 1 + number, 1, tzinfo=UTC) for number in numbers],
+                [json.dumps({"number": number, "even": number % 2 == 0, "tags": ["t"] * number}) for number in numbers],
+            ),
+        ),
         config,
         event_types=TYPES,
         platforms=PLATFORMS,

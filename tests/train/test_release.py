@@ -13,7 +13,7 @@ from graph.store import Store
 from models.baselines.popularity import Popularity
 from models.bundle import Bundle
 from models.leads_to import LeadsTo
-from tests.planted import RING, item_of
+from tests.planted import COLD_FROM, RING, item_of
 from tests.planted_training import SMALL, PlantedRun, write_no_vectors
 from train.compare import held_out_task
 from train.evaluate import evaluate
@@ -63,6 +63,12 @@ def test_its_catalogue_is_the_snapshots(planted_bundle: Path, planted_snapshot: 
     assert bundle.titles == planted_snapshot.items["title"].to_pylist()
     platforms = [key.split(":")[0] for key in bundle.items]
     assert [bundle.platforms[number] for number in bundle.item_platform] == platforms
+    cold = np.flatnonzero(bundle.attributes["number"].compare("==", float(RING)))
+    assert {bundle.items.keys[row] for row in cold} == {key for key in bundle.items if key.endswith(f"-{RING}")}
+    assert (
+        bundle.attributes["created_at"].compare(">=", COLD_FROM) == bundle.attributes["number"].compare("==", 7.0)
+    ).all()
+    assert bundle.attributes["tags"].compare("==", "films").sum() == platforms.count("films")
 
 
 def test_the_released_sparse_part_knows_all_events_and_the_evaluated_one_training_alone(
