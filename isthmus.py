@@ -669,7 +669,8 @@ def serve(
 
     Events that are sent are on disk before they are acknowledged, change
     the same person's next answer, and go on to the store. /docs shows the
-    API. There are no keys yet: it listens on this machine only.
+    API. Without keys it listens on this machine only and answers everybody
+    on it; isthmus key makes one.
 
     Example: isthmus serve --port 8080
     """
@@ -685,11 +686,41 @@ def serve(
         var=settings.var,
         pseudonym_secret=secret,
         former_secrets=former,
+        keys=settings.keys,
         host=settings.host,
         port=settings.port,
         replicas=replicas,
         block=True,
     )
+
+
+@app.command(rich_help_panel=CARE)
+def key(
+    name: Annotated[str, typer.Argument(help="Who will ask with it, such as shop; it appears in logs and metrics.")],
+    scopes: Annotated[str, typer.Option(help="What it may do, of read, write and admin, with commas.")] = "read",
+    per_minute: Annotated[int, typer.Option(min=0, help="Requests a minute; 0 is without a limit.")] = 600,
+    keep: Annotated[bool, typer.Option("--keep/--print", help="Add its line to var/keys, or print that too.")] = True,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Make a key to ask the server with, and show it once.
+
+    Only its hash is kept: a line in var/keys, which a running server reads
+    anew within a second. Remove the line and the key is no longer valid.
+    From the first key on, every route but /livez asks for one, and isthmus
+    serve may listen beyond this machine (--host 0.0.0.0).
+
+    Example: isthmus key shop --scopes read,write --per-minute 6000
+    """
+    from serve.keys import add, make
+
+    settings = _settings(config, var=var)
+    text, made = make(name, _parted(scopes), per_minute)
+    if keep:
+        add(settings.var / "keys", made)
+    print(text)
+    kept = f"is kept in {settings.var / 'keys'}" if keep else f"for ISTHMUS_KEYS, a JSON list:\n{made.line()}"
+    print(f"Shown this once; its hash {kept}", file=sys.stderr)
 
 
 quarantine = typer.Typer(no_args_is_help=True)

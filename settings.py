@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     next_pseudonym_key: SecretStr | None = None
     """The secret that isthmus rotate puts in the place of pseudonym_key, where the configuration gives that one."""
 
+    keys: list[str] = []
+    """Who may ask over HTTP, beside those in `var`/keys: a line of `isthmus key --print` each."""
+
     text_model: str | None = None
     """The frozen language model: a folder, a hub name or openai:MODEL@URL; unset, the one of the package index."""
 
@@ -78,7 +81,7 @@ class Settings(BaseSettings):
     """The Ray cluster to join, such as auto or ray://host:10001; unset, one of this process's own."""
 
     host: str = "127.0.0.1"
-    """The address that `serve` listens on."""
+    """The IPv4 address that `serve` listens on; beyond this machine only where there are keys."""
 
     port: int = Field(8000, ge=1, le=65535)
     """The port that `serve` listens on."""

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 
+from serve.access import guard_routes
 from serve.docs_page import docs_page
 from serve.edge import Edge, answer_with_problems
 from serve.errors import Problem
@@ -25,7 +26,7 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Edge, metrics=service.metrics, shows_request_id=shows_request_id)
+    app.add_middleware(Edge, metrics=service.metrics, guard=service.guard, shows_request_id=shows_request_id)
     answer_with_problems(app)
     app.add_exception_handler(RequestValidationError, _bad_parameters)
     for topic in _TOPICS:
@@ -36,6 +37,7 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
         return HTMLResponse(docs_page(app.openapi()))
 
     describe(app, [*recommend.BODIES, *events.BODIES])
+    guard_routes(app)
     return app
 
 

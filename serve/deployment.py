@@ -1,8 +1,10 @@
 """Ray Serve: replicas that answer, started from one command and stopped with it; a bundle is swapped in place."""
 
 import contextlib
+import hashlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -23,8 +25,9 @@ from graph.store import open_store, redact
 from models.bundle import Bundle
 from serve import proxy
 from serve.errors import ServeError
+from serve.keys import PREFIX, Keyring
 from serve.outbox import Outbox
-from serve.security import check_host, check_port
+from serve.security import LOOPBACK, check_host, check_port
 
 APP: Final = "isthmus"
 START_TIMEOUT_S: Final = 300.0
@@ -36,9 +39,10 @@ _LOG = logging.getLogger("isthmus.serve")
 class Server:
     """A running server; stop it, or use it in a `with`."""
 
-    def __init__(self, url: str, folder: Path, options: Path, replicas: int) -> None:
+    def __init__(self, url: str, own_key: str, folder: Path, options: Path, replicas: int) -> None:
         self.url = url
-        """Such as http://127.0.0.1:8000"""
+        """Such as http://127.0.0.1:8000, to be reached from this machine."""
+        self._headers = _authorization(own_key)
         self._folder, self._options, self._replicas = folder, options, replicas
         self._stopped = False
 
@@ -60,7 +64,10 @@ class Server:
 
     def _versions(self) -> set[str]:
         """What a few requests say, which reach every replica as each goes to the one with the fewest at hand."""
-        with httpx.Client(base_url=self.url) as client, ThreadPoolExecutor(4 * self._replicas) as pool:
+        with (
+            httpx.Client(base_url=self.url, headers=self._headers) as client,
+            ThreadPoolExecutor(4 * self._replicas) as pool,
+        ):
             answers = pool.map(lambda _: client.get("/readyz"), range(4 * self._replicas))
             return {answer.json().get("model_version", "") for answer in answers}
 
@@ -96,6 +103,7 @@ def run(
     var: Path,
     pseudonym_secret: bytes,
     former_secrets: Sequence[bytes] = (),
+    keys: Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int = 8000,
     replicas: int = 1,
@@ -105,13 +113,19 @@ def run(
 
     Args:
         bundle: the folder of a bundle.
-        var: where the outbox is kept, shared by all replicas.
+        var: where the outbox is kept, shared by all replicas; keys in its file `keys` are valid from the moment that
+            they are there to the moment that they are not.
         pseudonym_secret: what `ingest` made the pseudonyms of accounts with.
         former_secrets: those that it has replaced, oldest first.
+        keys: keys that are valid beside those, a line each (serve.keys); without any the server answers everybody and
+            listens on this machine alone.
+        host: an IPv4 address.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
-    Raises: BindError, BundleError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left running.
+    Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left
+    running.
     """
-    address = check_host(host)
+    needs_keys = Keyring(keys, var / "keys").are_needed()
+    address = check_host(host, has_keys=needs_keys)
     check_port(address, port)
     Bundle.open(bundle)
     Pseudonyms(pseudonym_secret, former_secrets)
@@ -124,6 +138,7 @@ def run(
             "this process is in a Ray cluster already: call ray.shutdown() first or serve from its own process"
         )
 
+    own_key = PREFIX + secrets.token_urlsafe(32)
     # Not below $TMPDIR: sockets are made in it, whose paths may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="isthmus-", dir="/tmp"))
     options = folder / "options.json"
@@ -135,16 +150,21 @@ def run(
                 "store_url": store_url,
                 "outbox": str((var / "outbox.db").resolve()),
                 "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
+                "keys": list(keys),
+                "keys_file": str((var / "keys").resolve()),
+                "needs_keys": needs_keys,
+                "own_key": hashlib.sha256(own_key.encode()).hexdigest(),
             }
         )
     )
-    server = Server(f"http://{address}:{port}", folder, options, replicas)
+    local = address if address in LOOPBACK else "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104
+    server = Server(f"http://{local}:{port}", own_key, folder, options, replicas)
     if block:
         print(f"starting Ray Serve on {server.url}, which takes a quarter of a minute …", flush=True)
     try:
         _start_ray(folder, address, port)
         _deploy(options, bundle, replicas)
-        _wait_until_ready(server.url)
+        _wait_until_ready(server.url, own_key)
     except BaseException:
         server.stop()
         raise
@@ -181,9 +201,11 @@ class Replica:
     def __init__(self, options: str) -> None:
         import torch
 
+        from serve.access import Guard
         from serve.drain import Drainer
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
+        from serve.quota import Quota
         from serve.service import Service
 
         torch.set_num_threads(1)
@@ -194,7 +216,14 @@ class Replica:
         self._drainer = Drainer(self._outbox, lambda: open_store(url))
         live = Live(self._outbox, self._gate)
         *former, secret = map(bytes.fromhex, given["secrets"])
-        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics())
+        keyring = Keyring(
+            given["keys"],
+            Path(given["keys_file"]),
+            own=bytes.fromhex(given["own_key"]),
+            required=given["needs_keys"],
+        )
+        guard = Guard(keyring, Quota(Path(options).parent / "quota"))
+        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard)
         self._drainer.start()
 
     def reconfigure(self, config: dict[str, str]) -> None:
@@ -329,9 +358,13 @@ def _deploy(options: Path, bundle: Path, replicas: int) -> None:
         time.sleep(0.05)
 
 
-def _wait_until_ready(url: str) -> None:
+def _authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _wait_until_ready(url: str, own_key: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    with httpx.Client(base_url=url, timeout=5) as client:
+    with httpx.Client(base_url=url, timeout=5, headers=_authorization(own_key)) as client:
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if client.get("/readyz").status_code == 200:

@@ -1,4 +1,5 @@
-"""The edge of the HTTP server: every request gets an id, a place or a 503, a size limit, and an answer in one form."""
+"""The edge of the HTTP server: every request gets an id, a place or a 503, a check of its key,
+a size limit, and an answer in one form."""
 
 import asyncio
 import logging
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.access import Guard
 from serve.api import MAX_BODY_BYTES
 from serve.errors import OutboxError, Problem
 from serve.metrics import Metrics
@@ -29,13 +31,14 @@ _LOG = logging.getLogger("isthmus.serve")
 class Edge:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, shows_request_id: bool = True) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, guard: Guard, shows_request_id: bool = True) -> None:
         """
         Args:
             shows_request_id: whether answers get an X-Request-ID from here; Ray Serve's server adds one itself.
         """
         self._app = app
         self._metrics = metrics
+        self._guard = guard
         self._shows_request_id = shows_request_id
         self._in_flight = 0
 
@@ -59,14 +62,15 @@ class Edge:
         self._in_flight += 1
         try:
             if self._in_flight > MAX_IN_FLIGHT:
-                problem = Problem(
+                raise Problem(
                     503, "overloaded", "the server has as much to do as it can; try again", headers={"Retry-After": "1"}
                 )
-                await problem.response(scope["path"], request_id)(scope, receive, send_with_id)
-                return
+            self._guard.check(scope)
             await self._app(scope, receive, send_with_id)
         except ClientDisconnect:
             status = 499
+        except Problem as refused:
+            await refused.response(scope["path"], request_id)(scope, receive, send_with_id)
         except Exception as error:
             _log(error, request_id)
             if status:

@@ -3,6 +3,7 @@
 IsthmusError
 └── ServeError           the server cannot start or go on; its text is a sentence for the operator
     ├── BindError        an address that may not be used or is taken
+    ├── KeysError        a key, or the file of their hashes, that cannot be used
     └── OutboxError      the outbox cannot be opened, read or written
 Problem                  one answer other than 2xx, as application/problem+json
 """
@@ -26,6 +27,10 @@ class ServeError(IsthmusError):
 
 class BindError(ServeError):
     """An address that may not be used, or that another process uses."""
+
+
+class KeysError(ServeError):
+    """A key, or the file of their hashes, that cannot be used."""
 
 
 class OutboxError(ServeError):

@@ -29,6 +29,8 @@ for argument; do
     if [ "$previous" = -f ]; then
         sed -i \\
             -e 's/^\\( *bind \\)\\*\\{0,1\\}:/\\1127.0.0.1:/' \\
+            -e 's#^    acl routes path -i .*#&\\n    http-request set-path /v1/-/routes if routes#' \\
+            -e '/^    http-request return .* if routes$/d' \\
             -e 's/ mode 666 level admin/ mode 600 level admin/' \\
             -e 's/^defaults$/&\\n    timeout http-request 10s/' \\
             -e 's#^\\( *errorfile 50[234] \\).*#\\1FOLDER/503.http#' \\

@@ -1,6 +1,7 @@
-"""Who may reach the server. Without keys, which another issue brings, only this machine may."""
+"""Where the server may listen: on this machine, or beyond it where callers need a key."""
 
 import errno
+import ipaddress
 import socket
 from typing import Final
 
@@ -9,14 +10,19 @@ from serve.errors import BindError
 LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1"}
 
 
-def check_host(host: str) -> str:
-    """The address to listen on for `host`; BindError unless it is this machine's own."""
-    if host not in LOOPBACK:
+def check_host(host: str, *, has_keys: bool) -> str:
+    """The address to listen on for `host`; BindError for one beyond this machine without keys, or for a name."""
+    if host in LOOPBACK:
+        return LOOPBACK[host]
+    if not has_keys:
         raise BindError(
-            f"the server has no keys yet and would answer anybody at {host!r}: listen on 127.0.0.1 "
-            "and put a proxy that checks its callers in front"
+            f"the server has no keys and would answer anybody at {host!r}: listen on 127.0.0.1, "
+            "or make a key first, such as: isthmus key shop --scopes read,write"
         )
-    return LOOPBACK[host]
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        raise BindError(f"{host!r} is no address to listen on: give an IPv4 address, such as 0.0.0.0 for all") from None
 
 
 def check_port(host: str, port: int) -> None:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from graph.keys import AccountKey, Pseudonyms, UserKey
 from graph.tombstones import Tombstones
+from serve.access import Guard
 from serve.live import Live, Past
 from serve.metrics import Metrics
 from serve.outbox import Outbox
@@ -28,6 +29,8 @@ class Service:
     outbox: Outbox
     pseudonyms: Pseudonyms
     metrics: Metrics
+    guard: Guard = field(default_factory=Guard)
+    """Left out, everybody who reaches this server may do everything."""
     recommender: Recommender = field(init=False)
     """Setting it swaps the bundle: a request ends with the one it began with."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
@@ -65,6 +68,7 @@ class Service:
         """Give back the threads; what they hold is the owner's."""
         self.store_pool.shutdown(wait=False, cancel_futures=True)
         self.disk_pool.shutdown()
+        self.guard.close()
 
 
 def in_pool(pool: ThreadPoolExecutor, work: Callable[[], _T]) -> asyncio.Future[_T]:

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import hashlib
 import os
 import re
 import signal
@@ -94,7 +95,7 @@ def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
     road = ["demo", "mapping", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
-    assert listed == [*road, "person", "link", "unlink", "erase", "rotate", "quarantine"]
+    assert listed == [*road, "key", "person", "link", "unlink", "erase", "rotate", "quarantine"]
 
 
 COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
@@ -102,7 +103,7 @@ COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluat
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "person", "link", "unlink", "erase", "rotate"],
+    [*COMMANDS, "key", "person", "link", "unlink", "erase", "rotate"],
 )
 def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert _exit_code(monkeypatch, command, "--help") == 0
@@ -234,6 +235,8 @@ def test_the_secret_for_pseudonyms_is_mentioned_once(shop, monkeypatch):
         (["mapping", "init", "items.csv", "--platform", "The Shop"], "'The Shop' is not a platform name"),
         (["mapping", "check", "missing.yaml"], "missing.yaml"),
         (["serve", "--port", "80000"], "port is 80000"),
+        (["key", "The Shop"], "the key on a line is not written as"),
+        (["key", "shop", "--scopes", "all"], "the key shop has the unknown scope 'all'"),
         (["embed", "--index"], "SQLite has no vector index"),
         (["embed", "--budget", "5"], "all-MiniLM-L6-v2 runs here and uses no tokens"),
         (["embed", "--text-model", "openai:tiny@localhost:8000/v1"], "openai:MODEL@http(s)://HOST/v1"),
@@ -390,6 +393,18 @@ def test_link_says_what_speaks_against_it_and_leaves_the_graph_as_it_was(shop, r
         assert checksum(store) == before
     assert run("link", "shop:ann", "shop:bob").returncode == 0
     assert "Linked" in run("link", "film:anna", "shop:bob").stdout
+
+
+def test_a_key_is_shown_once_and_its_hash_is_kept(shop, run):
+    made = run("key", "shop", "--scopes", "read,write", "--per-minute", "60")
+    assert made.returncode == 0
+    text = made.stdout.strip()
+    assert "Shown this once; its hash is kept in var/keys" in made.stderr
+    line = (shop / "var" / "keys").read_text().strip()
+    assert line == f"shop read,write 60 {hashlib.sha256(text.encode()).hexdigest()}"
+    printed = run("key", "ops", "--scopes", "admin", "--print")
+    assert f"ops admin 600 {hashlib.sha256(printed.stdout.strip().encode()).hexdigest()}" in printed.stderr
+    assert (shop / "var" / "keys").read_text().strip() == line
 
 
 def test_rotate_puts_every_pseudonym_under_a_new_secret_and_the_rows_are_known_again(shop, run, monkeypatch):

@@ -12,7 +12,7 @@ from graph.errors import StoreUrlError
 from models.bundle import BundleError
 from serve import proxy
 from serve.deployment import run, wait_for_signal
-from serve.errors import BindError, OutboxError
+from serve.errors import BindError, KeysError, OutboxError
 from serve.security import check_host, check_port, free_port
 from tests.serve.test_outbox import wait_until
 from tests.serve.tiny import write_tiny_bundle
@@ -21,13 +21,17 @@ SECRET = b"sixteen bytes or more"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "example.org", ""])  # noqa: S104
-def test_another_host_than_this_machine_is_refused(host: str):
-    with pytest.raises(BindError, match=r"no keys yet .* listen on 127\.0\.0\.1"):
-        check_host(host)
+def test_another_host_than_this_machine_is_refused_without_keys(host: str):
+    with pytest.raises(BindError, match=r"no keys .* listen on 127\.0\.0\.1, or make a key first"):
+        check_host(host, has_keys=False)
 
 
-def test_this_machine_is_accepted_by_name_and_number():
-    assert check_host("localhost") == check_host("127.0.0.1") == "127.0.0.1"
+def test_this_machine_is_accepted_by_name_and_number_and_others_with_keys():
+    for has_keys in (False, True):
+        assert check_host("localhost", has_keys=has_keys) == check_host("127.0.0.1", has_keys=has_keys) == "127.0.0.1"
+    assert check_host("0.0.0.0", has_keys=True) == "0.0.0.0"  # noqa: S104
+    with pytest.raises(BindError, match=r"'example\.org' is no address to listen on"):
+        check_host("example.org", has_keys=True)
 
 
 def test_a_port_in_use_is_refused_and_a_free_one_is_not():
@@ -45,8 +49,10 @@ def test_a_port_in_use_is_refused_and_a_free_one_is_not():
 def test_what_cannot_be_served_is_said_before_anything_starts(tmp_path: Path):
     bundle, store = write_tiny_bundle(tmp_path / "bundles"), f"sqlite:///{tmp_path / 'graph.db'}"
     fine = {"var": tmp_path, "pseudonym_secret": SECRET, "port": free_port()}
-    with pytest.raises(BindError, match="no keys yet"):
+    with pytest.raises(BindError, match="no keys"):
         run(bundle, store, **fine, host="0.0.0.0")  # noqa: S104
+    with pytest.raises(KeysError, match="the key shop is not written as"):
+        run(bundle, store, **fine, keys=["shop read"])
     with pytest.raises(BundleError, match="holds no bundle"):
         run(tmp_path, store, **fine)
     with pytest.raises(StoreUrlError, match="is not a store URL"):
@@ -72,6 +78,8 @@ def test_the_proxys_configuration_is_mended_before_haproxy_reads_it(tmp_path: Pa
         f"    stats socket {tmp_path}/admin.sock mode 666 level admin expose-fd listeners\n"
         "defaults\n    mode http\n    timeout client 10s\n    errorfile 502 /nowhere/500.http\n"
         f"frontend prometheus\n    bind :{free_port()}\n"
+        f"frontend http_frontend\n    bind 0.0.0.0:{free_port()}\n    acl routes path -i /-/routes\n"
+        "    http-request return status 200 content-type application/json string x if routes\n"
         f"listen stats\n  bind *:{free_port()}\n"
     )
     done = subprocess.run([script, "-c", "-f", str(configuration)], capture_output=True, text=True, check=False)
@@ -79,6 +87,9 @@ def test_the_proxys_configuration_is_mended_before_haproxy_reads_it(tmp_path: Pa
     mended = configuration.read_text()
     assert "mode 600 level admin" in mended
     assert mended.count("bind 127.0.0.1:") == 2
+    assert mended.count("bind 0.0.0.0:") == 1, "where the server listens is not the proxy's to say"
+    assert "string x" not in mended
+    assert "http-request set-path" in mended
     assert "timeout http-request 10s" in mended
     assert f"errorfile 502 {tmp_path}/503.http" in mended
 
