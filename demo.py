@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import numpy as np
@@ -25,6 +25,8 @@ from ingest.embed import embed
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.sources.movielens import ISLANDS, fetch, write_islands
+from isthmus_client import Isthmus, PathEvent
+from isthmus_client import Path as ReasonPath
 from models.text import DEFAULT_MODEL, vectors_name
 from serve.deployment import run as start
 from serve.security import check_port
@@ -233,13 +235,12 @@ def _ask(console: Console, url: str, snapshot: Snapshot, person: Person) -> None
     shown = Table(title="What they are recommended, fetched over HTTP", title_justify="left")
     for column in ("service", "film", "score", "because of"):
         shown.add_column(column)
-    with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+    with Isthmus(url, http=httpx.Client(base_url=url, trust_env=False, timeout=30)) as isthmus:
         for platform in ISLANDS:
-            asked = {"target_platforms": platform, "limit": "4"}
-            answer = client.get(f"/v1/users/{person.user}/recommendations", params=asked).raise_for_status().json()
-            for place, item in enumerate(answer["items"]):
-                because = "\n".join(_reason(path) for path in item["paths"][:2] if path["event"])
-                shown.add_row("" if place else platform, item["title"], f"{item['score']:.2f}", because)
+            answer = isthmus.recommend(user_id=person.user, target_platforms=[platform], limit=4)
+            for place, item in enumerate(answer.items):
+                because = "\n".join(_reason(path, path.event) for path in (item.paths or ())[:2] if path.event)
+                shown.add_row("" if place else platform, item.title, f"{item.score:.2f}", because)
             shown.add_section()
     console.print(shown)
     body = {
@@ -283,11 +284,11 @@ WORDS: Final = {
 """What the relations that the model learned say; those of the sources speak for themselves."""
 
 
-def _reason(path: Mapping[str, Any]) -> str:
-    kind, _, name = (path["via"] or "").partition(":")
+def _reason(path: ReasonPath, event: PathEvent) -> str:
+    kind, _, name = (path.via or "").partition(":")
     via = f" {name}" if kind in {"category", "genre"} and not name.startswith("m.") else ""
-    relation = WORDS.get(path["relation"], path["relation"].lower().replace("_", " "))
-    return f"{path['contribution']:+.2f} {path['event']['title']} [dim]({relation}{via})[/]"
+    relation = WORDS.get(path.relation, path.relation.lower().replace("_", " "))
+    return f"{path.contribution:+.2f} {event.title} [dim]({relation}{via})[/]"
 
 
 def _wait_for_ctrl_c() -> None:
