@@ -687,6 +687,7 @@ def serve(
         pseudonym_secret=secret,
         former_secrets=former,
         keys=settings.keys,
+        text_model=settings.text_model,
         host=settings.host,
         port=settings.port,
         replicas=replicas,

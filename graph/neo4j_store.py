@@ -461,6 +461,16 @@ class Neo4jStore:
             deleted += count
         return deleted
 
+    def delete_items(self, keys: Collection[ItemKey]) -> int:
+        query = """
+            MATCH (i:Item)-[r]-() WHERE i.key IN $keys WITH DISTINCT r LIMIT $limit DELETE r RETURN count(*)
+        """
+        parameters = {"keys": list(keys), "limit": BATCH}
+        while self._write(_one, query, parameters)[0]:
+            pass
+        deleted = self._write(_one, "MATCH (i:Item) WHERE i.key IN $keys DETACH DELETE i RETURN count(*)", parameters)
+        return int(deleted[0])
+
     def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
         name, dim = f"{check_label(label)}_embedding", vectors.shape[1]
         with self._session() as session:

@@ -451,6 +451,19 @@ class SqliteStore:
                 raise wrong_type(type)
             return connection.execute("DELETE FROM relations WHERE type = ?", (type,)).rowcount
 
+    def delete_items(self, keys: Collection[ItemKey]) -> int:
+        with self._write() as connection:
+            rows = [(id,) for id in _ids(connection, "Item", keys).values()]
+            for statement in (
+                "DELETE FROM events WHERE item = ?",
+                "DELETE FROM relations WHERE source = ?",
+                "DELETE FROM relations WHERE target = ?",
+                "DELETE FROM nodes WHERE id = ?",
+            ):
+                connection.executemany(statement, rows)
+            connection.forget_ids()
+            return len(rows)
+
     def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
         raise StoreError(f"{self.url} has no vector index, nor Cypher to ask it: give a Neo4j (make neo4j) as --store")
 

@@ -179,6 +179,9 @@ class Store(Protocol):
     def delete_relations(self, type: str) -> int:
         """Remove all relations of a type that we derived (LEADS_TO, SAME_WORK); returns how many there were."""
 
+    def delete_items(self, keys: Collection[ItemKey]) -> int:
+        """Remove items with the events and relations that they have; returns how many of them there were."""
+
     def index_vectors(self, label: str, keys: Sequence[str], vectors: NDArray[np.float32]) -> int:
         """Put vectors [N, D] on the nodes of these keys, under an index for semantic search in Cypher.
 

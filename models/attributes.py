@@ -127,7 +127,8 @@ class ItemAttributes(Mapping[str, Column]):
             "platform": _Text(pa.array(item_platform.astype(np.int32)), pa.array(platforms, pa.string())),
             "title": _Text(pa.array(np.arange(len(titles), dtype=np.int32), mask=_mask(titles.is_null())), titles),
         }
-        self._table = table if table is not None else pa.table({})
+        self.titles = titles
+        self.table = table if table is not None else pa.table({})
         self._knowledge = knowledge or {}
         self._made: dict[str, Column] = {}
 
@@ -143,7 +144,7 @@ class ItemAttributes(Mapping[str, Column]):
     @cached_property
     def _names(self) -> Sequence[str]:
         relations = [relation.lower() for relation in self._knowledge]
-        return tuple(dict.fromkeys([*self._base, *self._table.column_names, *self._kinds, *relations]))
+        return tuple(dict.fromkeys([*self._base, *self.table.column_names, *self._kinds, *relations]))
 
     def __iter__(self) -> Any:
         return iter(self._names)
@@ -159,8 +160,8 @@ class ItemAttributes(Mapping[str, Column]):
     def _make(self, name: str) -> Column:
         if name in self._base:
             return self._base[name]
-        if name in self._table.column_names:
-            return _column(self._table[name].combine_chunks())
+        if name in self.table.column_names:
+            return _column(self.table[name].combine_chunks())
         if name in self._kinds:
             return self._of_kind(name)
         relation = name.upper()
@@ -201,6 +202,34 @@ def attribute_table(created_at: Iterable[datetime | None], attributes: Sequence[
             chunks[name].append(_array([line.get(name) for line in lines], kind))
     columns = {"created_at": pa.array(created_at, _TYPES["instant"])}
     return pa.table(columns | {name: _encoded(pa.chunked_array(each)) for name, each in chunks.items()})
+
+
+def with_lines(table: pa.Table, created_at: Sequence[datetime | None], lines: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The table with lines of later items; a value that does not fit its column is left out, as are new names."""
+    columns = {}
+    for name in table.column_names:
+        whole = table[name].combine_chunks()
+        kind = _column(whole).kind
+        if name == "created_at":
+            more = pa.array(created_at, _TYPES["instant"])
+        else:
+            more = _array([value if _fits(value := line.get(name), kind) else None for line in lines], kind)
+        columns[name] = _encoded(pa.chunked_array([_decoded(whole), more]))
+    return pa.table(columns)
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    if kind == "flag":
+        return isinstance(value, bool)
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return value is not None
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    if pa.types.is_list(values.type):
+        return values.cast(_TYPES["texts"])
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def write_attributes(table: pa.Table, file: Path) -> None:

@@ -45,7 +45,7 @@ _FADED: Final = 1e-3
 """What has faded to less is left out."""
 _SMALLEST: Final = 1e-5
 """A weight has to be larger."""
-_SHARPNESS: Final = 4
+SHARPNESS: Final = 4
 """Power of a cosine that says how much an item stands in for another."""
 
 
@@ -251,7 +251,7 @@ def _shares(units: NDArray[np.float32], asked: NDArray[np.int64], alike: NDArray
     index, size = ItemIndex(units[alike]), len(units)
     found = [index.search(units[asked[start : start + _BLOCK]], ALIKE) for start in range(0, len(asked), _BLOCK)]
     rows, cosines = (np.concatenate(part) for part in zip(*found, strict=True))
-    shares = np.where(rows < 0, 0, np.maximum(cosines, 0)) ** _SHARPNESS
+    shares = np.where(rows < 0, 0, np.maximum(cosines, 0)) ** SHARPNESS
     total = shares.sum(axis=1, keepdims=True)
     shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
     places = alike[rows.ravel()], np.repeat(asked, rows.shape[1])

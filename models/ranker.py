@@ -1,6 +1,7 @@
 """The ranker: one person's best items from an opened bundle, with reasons; serving asks nothing else of a model."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ class Ranker:
         self._model = bundle.flagship
         vectors, bias = self._model.vectors, self._model.bias
         self._rows = [np.flatnonzero(bundle.item_platform == number) for number in range(len(bundle.platforms))]
+        self._later = [np.zeros(0, np.int64) for _ in bundle.platforms]
         self._norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
         # The bias is one more dimension, so that an inner product is the whole dense score.
         self._indexes = [
@@ -41,6 +43,17 @@ class Ranker:
             else None
             for rows in self._rows
         ]
+
+    def grown(self, bundle: Bundle) -> "Ranker":
+        """The same over a bundle that has more items after those of this one's: what was indexed is not again."""
+        ranker = copy(self)
+        ranker.bundle, ranker._model = bundle, bundle.flagship
+        first = len(self.bundle.items)
+        later = np.arange(first, len(bundle.items))
+        ranker._later = [later[bundle.item_platform[first:] == number] for number in range(len(bundle.platforms))]
+        lengths = np.linalg.norm(bundle.flagship.vectors[later], axis=1)
+        ranker._norms = np.concatenate([self._norms, np.maximum(lengths, np.finfo(np.float32).tiny)])
+        return ranker
 
     def rank(
         self,
@@ -65,9 +78,9 @@ class Ranker:
         rows, scores = [], []
         for number in numbers:
             candidates = self._candidates(number, queries[number], sparse, k + len(exclude), allowed)
-            dense = self._dense(number, candidates, queries[number])
-            rows.append(candidates)
-            scores.append(dense + sparse[candidates])
+            for some in (candidates, self._later[number]):
+                rows.append(some)
+                scores.append(self._dense(number, some, queries[number]) + sparse[some])
         return _best(np.concatenate(rows), np.concatenate(scores), exclude, k, allowed)
 
     def explain(self, history: Histories, rows: NDArray[np.int64], most: int | None = None) -> list[Explanation]:
@@ -78,7 +91,9 @@ class Ranker:
         self, row: int, *, platforms: Sequence[str] | None = None, k: int, allowed: NDArray[np.bool_] | None = None
     ) -> Ranked:
         """The items whose vectors have the largest cosine with an item's; never the item itself."""
-        candidates = np.concatenate([self._rows[number] for number in self._numbers(platforms)])
+        candidates = np.concatenate(
+            [of[number] for number in self._numbers(platforms) for of in (self._rows, self._later)]
+        )
         cosine = self._model.vectors[candidates] @ self._model.vectors[row]
         cosine = cosine / (self._norms[candidates] * self._norms[row])
         return _best(candidates, cosine, np.array([row]), k, allowed)

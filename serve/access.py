@@ -26,6 +26,9 @@ NEEDED: Final[Mapping[str, Right]] = {
     "GET /v1/users/{user_id}/events": "read",
     "GET /v1/items/{item_id}/similar": "read",
     "POST /v1/events": "write",
+    "GET /v1/items/{item_id}": "read",
+    "PUT /v1/items/{item_id}": "write",
+    "DELETE /v1/items/{item_id}": "write",
 }
 """The scope that each route needs. The server does not start with a route that is not here."""
 

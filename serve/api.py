@@ -178,6 +178,32 @@ class EventsRequest(_Model):
     )
 
 
+class ItemIn(_Model):
+    """What is said of an item. A field that is left out stays as the store has it."""
+
+    title: str | None = Field(None, min_length=1, max_length=1000)
+    text: str | None = Field(None, min_length=1, max_length=20_000, description="A description, beyond the title.")
+    url: str | None = Field(None, max_length=2000)
+    created_at: Instant | None = None
+    attributes: dict[Annotated[str, Field(min_length=1, max_length=64)], Scalar | list[str]] = Field(
+        default_factory=dict, max_length=100, description="What filters can ask for."
+    )
+
+
+class ItemAnswer(_Model):
+    """An item. `recommended` says whether it can be in lists now; `degraded`, that the store did not answer."""
+
+    item_id: str
+    platform: str
+    title: str | None
+    text: str | None
+    url: str | None
+    created_at: str | None
+    attributes: dict[str, Any]
+    recommended: bool
+    degraded: bool
+
+
 class FieldError(_Model):
     """Where in the body, and what is wrong there."""
 

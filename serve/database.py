@@ -43,6 +43,12 @@ class Database:
         connection.execute("PRAGMA secure_delete=ON")
         return connection
 
+    def add(self, schema: str) -> None:
+        """Make further tables, with statements that may be run again. Raises: OutboxError."""
+        with self.write() as connection:
+            for statement in schema.split(";"):
+                connection.execute(statement)
+
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction: on the disk when the block ends, undone when it raises. Raises: OutboxError."""

@@ -104,6 +104,7 @@ def run(
     pseudonym_secret: bytes,
     former_secrets: Sequence[bytes] = (),
     keys: Sequence[str] = (),
+    text_model: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     replicas: int = 1,
@@ -113,12 +114,13 @@ def run(
 
     Args:
         bundle: the folder of a bundle.
-        var: where the outbox is kept, shared by all replicas; keys in its file `keys` are valid from the moment that
-            they are there to the moment that they are not.
+        var: where the outbox is kept, shared by all replicas, and text vectors are; keys in its file `keys` are valid
+            from the moment that they are there to the moment that they are not.
         pseudonym_secret: what `ingest` made the pseudonyms of accounts with.
         former_secrets: those that it has replaced, oldest first.
         keys: keys that are valid beside those, a line each (serve.keys); without any the server answers everybody and
             listens on this machine alone.
+        text_model: opens the model that the bundle was trained with, where the name that it gives does not.
         host: an IPv4 address.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
     Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left
@@ -149,6 +151,8 @@ def run(
             {
                 "store_url": store_url,
                 "outbox": str((var / "outbox.db").resolve()),
+                "vectors": str((var / "vectors").resolve()),
+                "text_model": text_model,
                 "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
                 "keys": list(keys),
                 "keys_file": str((var / "keys").resolve()),
@@ -201,12 +205,14 @@ class Replica:
     def __init__(self, options: str) -> None:
         import torch
 
+        from models.text import open_model
         from serve.access import Guard
         from serve.drain import Drainer
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
         from serve.quota import Quota
         from serve.service import Service
+        from serve.shelf import Reader, Texts, named_model
 
         torch.set_num_threads(1)
         given = orjson.loads(Path(options).read_bytes())
@@ -225,6 +231,13 @@ class Replica:
         guard = Guard(keyring, Quota(Path(options).parent / "quota"))
         self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard)
         self._drainer.start()
+        texts = Texts(
+            Path(given["vectors"]),
+            lambda name: open_model(named_model(name, given["text_model"])),
+            lambda: self._service.base,
+        )
+        catalogue = self._outbox.catalogue
+        self._reader = Reader(catalogue, self._service.shelf, self._outbox.path.with_name("reader.lease"), texts)
 
     def reconfigure(self, config: dict[str, str]) -> None:
         """Load the bundle that `config` names, beside the one in use, and use it from the next request on."""
@@ -233,7 +246,10 @@ class Replica:
 
         try:
             bundle = Bundle.open(Path(config["bundle"]))
+            is_first = not self._service.is_ready
             self._service.recommender = Recommender(bundle, Ranker(bundle))
+            if is_first:
+                self._reader.start()
         except IsthmusError as error:
             if not self._service.is_ready:
                 raise
@@ -251,6 +267,7 @@ class Replica:
     def __del__(self) -> None:
         if hasattr(self, "_service"):
             self._drainer.stop()
+            self._reader.stop()
             self._service.close()
             self._gate.close()
             self._outbox.close()

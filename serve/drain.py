@@ -28,11 +28,15 @@ def drain(outbox: Outbox, store: Store, limit: int = BATCH, now: float | None = 
     """Move the oldest events into the store, in order; returns how many left the outbox. Doing it twice is harmless.
 
     An event that the store does not take holds up the later ones of its account, and nobody else's; after TRIES times
-    it is kept aside. Logins follow the events.
+    it is kept aside. Items that were put or deleted go before the events, logins follow them.
 
     Raises: StoreUnavailableError (nothing has left then); OutboxError.
     """
     now = time.time() if now is None else now
+    if changes := outbox.catalogue.undrained():
+        store.upsert_nodes([change.item for change in changes if change.item is not None])
+        store.delete_items([change.key for change in changes if change.item is None])
+        outbox.catalogue.settle(changes)
     rows = outbox.due(limit, now)
     left = _drain_events(outbox, store, rows, now) if rows else 0
     logins = outbox.logins()
@@ -44,7 +48,7 @@ def drain(outbox: Outbox, store: Store, limit: int = BATCH, now: float | None = 
 
 def _drain_events(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]], now: float) -> int:
     try:
-        _write(store, [event for _, event in rows])
+        _write(outbox, store, [event for _, event in rows])
     except StoreUnavailableError:
         raise
     except IsthmusError:
@@ -61,7 +65,7 @@ def _drain_singly(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]
         if event.account in failed:
             continue
         try:
-            _write(store, [event])
+            _write(outbox, store, [event])
         except StoreUnavailableError:
             outbox.settle(done)
             raise
@@ -81,10 +85,12 @@ def _drain_singly(outbox: Outbox, store: Store, rows: Sequence[tuple[int, Event]
     return len(done) + len(refused)
 
 
-def _write(store: Store, events: Sequence[Event]) -> None:
-    """Write events; those of accounts that were erased meanwhile go nowhere."""
+def _write(outbox: Outbox, store: Store, events: Sequence[Event]) -> None:
+    """Write events; those of accounts that were erased and of items that were deleted meanwhile go nowhere."""
     erased = store.erased({event.account for event in events})
-    events = [event for event in events if event.account not in erased]
+    changed = outbox.catalogue.find({event.item for event in events})
+    deleted = {key for key, change in changed.items() if change.item is None}
+    events = [event for event in events if event.account not in erased and event.item not in deleted]
     accounts = list(dict.fromkeys(event.account for event in events))
     items = list(dict.fromkeys(event.item for event in events))
     platforms = sorted({key.platform for key in accounts} | {key.platform for key in items})

@@ -139,6 +139,14 @@ class Live:
         self._gate.rest(why)
         return Past(_merge((), self.waiting_of(person)), degraded=True)
 
+    def ask(self, question: Callable[[Store], _T]) -> _T | None:
+        """What the store says to anything else, or None where it cannot be had now."""
+        return self._gate.ask(question)
+
+    def rest(self, why: Exception) -> None:
+        """Leave the store alone for a while."""
+        self._gate.rest(why)
+
     @property
     def store_rests(self) -> bool:
         """Whether the store is left alone, so that nothing here waits for it."""

@@ -16,6 +16,7 @@ import orjson
 
 from graph.keys import AccountKey, ItemKey
 from graph.records import Event
+from serve.catalogue import Catalogue
 from serve.database import Database
 
 REMEMBERED_S: Final = 30 * 24 * 3600
@@ -53,6 +54,8 @@ class Outbox(Database):
     def __init__(self, path: Path) -> None:
         """Open it, making it where it is missing (readable by its owner only). Raises: OutboxError."""
         super().__init__(path, _SCHEMA)
+        self.catalogue: Final = Catalogue(self)
+        """Items that were put or deleted, which go to the store before events do."""
 
     def accept(self, events: Sequence[Event], logins: Iterable[Login] = ()) -> list[bool]:
         """Keep events and logins; on return they are on the disk. For each event: True if new, False if a duplicate.
@@ -132,7 +135,7 @@ class Outbox(Database):
         """Whether there is something that the store may be given now."""
         query = """
             SELECT 1 FROM pending WHERE account NOT IN (SELECT account FROM held WHERE until > ?)
-            UNION ALL SELECT 1 FROM logins LIMIT 1
+            UNION ALL SELECT 1 FROM logins UNION ALL SELECT 1 FROM items WHERE NOT drained LIMIT 1
         """
         return bool(self.read(query, [now]))
 

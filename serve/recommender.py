@@ -1,6 +1,7 @@
 """The heart of serving: a bundle, what a person did, and a request become ranked items with reasons. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.explain import Explanation
     from models.ranker import Ranked, Ranker
+    from serve.catalogue import Change
 
 _KEPT_MASKS: Final = 64
 """Filters whose items are remembered, and how many bytes they may take together."""
@@ -59,6 +61,8 @@ class Recommender:
             **weights,
         }
         """Every type an event may have, and its weight."""
+        self._deleted: Set[str] = frozenset()
+        self._shown: NDArray[np.bool_] | None = None
         self._types = {type: self._nearest(type) for type in self.event_weights}
         kept = max(1, min(_KEPT_MASKS, _KEPT_BYTES // max(1, len(bundle.items))))
         self._mask = lru_cache(maxsize=kept)(lambda tree: filters.mask(tree, bundle.attributes))
@@ -70,8 +74,30 @@ class Recommender:
         return version
 
     def knows(self, item: str) -> bool:
-        """Whether the bundle has this item."""
-        return item in self.bundle.items
+        """Whether the bundle has this item, and it was not deleted."""
+        return item in self.bundle.items and item not in self._deleted
+
+    def grown(self, changes: Iterable["Change"]) -> "Recommender":
+        """The same over the bundle and the items of these changes that it does not have."""
+        from models.grown import Newcomer, grow
+
+        put = [Newcomer(change.item, change.stand_ins) for change in changes if change.item and change.stand_ins]
+        bundle = grow(self.bundle, put)
+        return self if bundle is self.bundle else Recommender(bundle, self._ranker.grown(bundle))
+
+    def without(self, deleted: Set[str]) -> "Recommender":
+        """The same, showing none of these items."""
+        rows = [row for row in map(self.bundle.items.get, deleted) if row is not None]
+        recommender = copy(self)
+        recommender._deleted, recommender._shown = deleted, None
+        if rows:
+            recommender._shown = np.ones(len(self.bundle.items), dtype=np.bool_)
+            recommender._shown[rows] = False
+        return recommender
+
+    def _visible(self, allowed: "NDArray[np.bool_] | None") -> "NDArray[np.bool_] | None":
+        """[N] what may be shown of what is allowed; None where that is everything."""
+        return allowed if self._shown is None else self._shown if allowed is None else allowed & self._shown
 
     def allowed(self, tree: filters.Tree, context: filters.Context | None = None) -> "NDArray[np.bool_]":
         """[N] the items that pass a filter, read-only; raises FilterError where it asks for what items do not have."""
@@ -104,7 +130,7 @@ class Recommender:
         history = self._history(known)
         masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
         rows = np.union1d(history.item, np.array(masked, dtype=np.int64))
-        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit, allowed=allowed)
+        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit, allowed=self._visible(allowed))
         source = "model" if known else "fallback"
         explanations = self._ranker.explain(history, ranked.rows, MAX_PATHS) if explain and len(ranked.rows) else None
         return Recommendations(self._items(ranked, source, explanations, known), source)
@@ -118,7 +144,9 @@ class Recommender:
         allowed: "NDArray[np.bool_] | None" = None,
     ) -> Recommendations:
         """The items most like this one; KeyError if the bundle does not have it."""
-        ranked = self._ranker.similar(self.bundle.items.row(item), platforms=platforms, k=limit, allowed=allowed)
+        ranked = self._ranker.similar(
+            self.bundle.items.row(item), platforms=platforms, k=limit, allowed=self._visible(allowed)
+        )
         return Recommendations(self._items(ranked, "similar", None, ()), "similar")
 
     def _history(self, signals: Sequence[Signal]) -> Histories:

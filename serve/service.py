@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Final, TypeVar
 
 from graph.keys import AccountKey, Pseudonyms, UserKey
+from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.access import Guard
 from serve.live import Live, Past
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
+from serve.shelf import Shelf
 
 STORE_TIMEOUT_S: Final = 2.0
 """How long an answer waits for the store before it goes on without it."""
@@ -31,12 +33,34 @@ class Service:
     metrics: Metrics
     guard: Guard = field(default_factory=Guard)
     """Left out, everybody who reaches this server may do everything."""
-    recommender: Recommender = field(init=False)
-    """Setting it swaps the bundle: a request ends with the one it began with."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
     """For the outbox. Ranking stays on the event loop."""
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self.outbox.catalogue)
+        self._base: Recommender | None = None
+
+    @property
+    def recommender(self) -> Recommender:
+        """The bundle's answers, with what was put and without what was deleted since: the same for a whole request.
+
+        Setting it swaps the bundle: a request ends with the one it began with.
+        """
+        assert self._base is not None  # noqa: S101
+        return self.shelf.of(self._base)
+
+    @recommender.setter
+    def recommender(self, base: Recommender) -> None:
+        self.shelf.grow(base)
+        self._base = base
+
+    @property
+    def base(self) -> Recommender:
+        """The bundle's answers as it was made."""
+        assert self._base is not None  # noqa: S101
+        return self._base
 
     @cached_property
     def tombstones(self) -> Tombstones:
@@ -46,7 +70,7 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Whether there is a bundle to answer from."""
-        return hasattr(self, "recommender")
+        return self._base is not None
 
     async def past(self, person: UserKey | AccountKey) -> Past:
         """What a person did."""
@@ -59,6 +83,17 @@ class Service:
         except TimeoutError:
             late = TimeoutError(f"no answer from the store within {STORE_TIMEOUT_S} s")
             return self.live.without_store(person, late)
+
+    async def ask(self, question: Callable[[Store], _T]) -> _T | None:
+        """What the store says, or None where it cannot be had now."""
+        if self.live.store_rests:
+            return None
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                return await in_pool(self.store_pool, lambda: self.live.ask(question))
+        except TimeoutError:
+            self.live.rest(TimeoutError(f"no answer from the store within {STORE_TIMEOUT_S} s"))
+            return None
 
     async def outbox_counts(self) -> tuple[int, int]:
         """Events on their way, and refused ones."""

@@ -114,6 +114,9 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             detail = unknown_type(recommender, event.type)
             problems[index] = Problem(422, "unknown-event-type", detail, errors=[(f"/events/{index}/type", detail)])
     strange = {ItemKey.parse(event.item_id) for event in events.values() if not recommender.knows(event.item_id)}
+    put = service.outbox.catalogue.find(strange) if strange else {}
+    deleted = {key for key, change in put.items() if change.item is None}
+    strange -= put.keys()
     missing = service.live.missing(sorted(strange)) if strange else set()
     sessions = {
         index: session_key(event.session_id, service.pseudonyms)
@@ -130,6 +133,9 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
     for index, event in events.items():
         if erased & {accounts[index], sessions.get(index)}:
             problems[index] = Problem(410, "erased-account", "this account was erased: its events are not kept")
+        elif event.item_id in deleted:
+            detail = f"{event.item_id} was deleted: put the item again first"
+            problems[index] = Problem(404, "unknown-item", detail, errors=[(f"/events/{index}/item_id", detail)])
         elif missing is None and event.item_id in strange:
             problems[index] = Problem(
                 503,

@@ -1052,3 +1052,17 @@ def test_keys_made_with_a_secret_are_kept_as_they_are(store: Store) -> None:
     store.upsert_edges([Event(id, "RATED", account, HEAT, START)])
     assert store.user_of(account) == pseudonyms.user("ann")
     assert store.history(pseudonyms.user("ann")) == [Event(id, "RATED", account, HEAT, START)]
+
+
+def test_a_deleted_item_takes_its_events_and_relations_along_and_nothing_else(store: Store) -> None:
+    fill(store)
+
+    assert store.delete_items([HEAT, ItemKey("films", "unheard-of")]) == 1
+
+    assert [item.key for item in store.items([HEAT, UP, DUNE])] == [UP, DUNE]
+    assert [each.event_id for each in store.history(PERSON)] == ["e3", "e2"]
+    assert store.counts().edges == {"RATED": 1, "PURCHASED": 1, "FOLLOWS": 1, "OF": 3}
+    assert store.delete_items([HEAT]) == 0
+    store.upsert_nodes([Item(HEAT, title="Heat")])
+    store.upsert_edges([event("e5", BEN, HEAT)])
+    assert store.items([HEAT])[0].title == "Heat"
