@@ -248,9 +248,9 @@ def ingest(
     var/quarantine with file, line and rule: isthmus quarantine shows them.
     What was found is written to var/reports, as a page and as JSON.
 
-    With --follow, lines that are added to text files and files that are
-    new are read within seconds; a file that is cut short or replaced is
-    read anew. Parquet, XML, packed files and URLs are read whole, when they
+    With --follow, lines that are added to text files, messages of Kafka
+    topics and new files are read within seconds; a file that is cut short
+    or replaced is read anew. Parquet, XML, packed files and URLs are read whole, when they
     are new or have changed. Ctrl-C or SIGTERM ends it; the next --follow
     goes on where this one was.
 

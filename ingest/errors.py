@@ -3,6 +3,7 @@
 IngestError                 the run cannot go on, or its counts do not add up
 ├── MappingError            a mapping file that is wrong in itself or does not fit the files it names
 └── SourceError             an export that is missing, empty, damaged or not of the format its mapping says
+    └── SourceUnavailableError   what serves it does not answer now
 """
 
 import re
@@ -31,3 +32,7 @@ class MappingError(IngestError, ValueError):
 
 class SourceError(IngestError):
     """An export that is missing, empty, damaged or not of the format its mapping says."""
+
+
+class SourceUnavailableError(SourceError):
+    """What serves an export does not answer now; the same again may work later."""

@@ -19,7 +19,7 @@ from graph.errors import StoreUnavailableError
 from graph.keys import Pseudonyms
 from graph.store import Store
 from graph.tombstones import Tombstones
-from ingest.errors import IngestError, MappingError, SourceError
+from ingest.errors import IngestError, MappingError, SourceError, SourceUnavailableError
 from ingest.load import Run, origins
 from ingest.mapping import Mapping, needed_columns
 from ingest.parse import Keyring
@@ -27,6 +27,7 @@ from ingest.plan import Part, check, find_parts
 from ingest.quarantine import Origin, alone, state_of
 from ingest.report import IngestReport
 from ingest.sources.growing import START, Place, added, grows, is_begun
+from ingest.sources.kafka import Partition
 
 LOOK_S: Final = 1.0
 """Seconds between two looks at the files."""
@@ -48,26 +49,26 @@ def follow(
     """Read what the mappings describe, then what is added, until `stop` is set.
 
     Lines of csv, tsv, RecBole's files, JSON and Python literals that are added to a local file are read alone, once
-    they are whole. Any other file (Parquet, XML, packed, behind a URL, a knowledge base) is read whole when it is new
-    or has changed. What was read in an earlier run is not read again.
+    they are whole, and so are messages of a Kafka topic. Any other file (Parquet, XML, packed, behind a URL, a
+    knowledge base) is read whole when it is new or has changed. What was read in an earlier run is not read again.
 
     Yields: the report of the first look, and of each later one that found something.
     Raises: MappingError, SourceError when what there is at first does not fit the mappings (nothing is written);
-        StoreError; IngestError. While the store does not answer, or a file cannot be read, it is tried again.
+        StoreError; IngestError. While the store or Kafka does not answer, or a file cannot be read, it is tried again.
     """
     store.ensure_schema()
     store.bury(Tombstones(var))
     with closing(_Places(var / "follow.db", store.url)) as places:
-        if not store.counts().nodes:
+        if anew := not store.counts().nodes:
             places.forget()
-        followed = _Followed(mappings, store, Keyring(pseudonyms), var, data, places, stop, say)
+        followed = _Followed(mappings, store, Keyring(pseudonyms), var, data, places, stop, say, anew=anew)
         yield followed.look()
         retry_s = look_s
         while not stop.wait(retry_s):
             try:
                 found = followed.look()
                 retry_s = look_s
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, SourceUnavailableError) as error:
                 retry_s = min(2 * max(retry_s, look_s), _LONGEST_RETRY_S)
                 say(f"{error}; tried again in {retry_s:g} s")
                 continue
@@ -137,6 +138,8 @@ class _Followed:
         places: _Places,
         stop: Event,
         say: Callable[[str], None],
+        *,
+        anew: bool,
     ) -> None:
         self._mappings = mappings
         self._store = store
@@ -146,6 +149,7 @@ class _Followed:
         self._places = places
         self._stop = stop
         self._say = say
+        self._anew = anew
         self._described = {id(mapping): mapping.model_dump_json() for mapping in mappings}
         self._first = True
         self._seen: dict[str, str] = {}
@@ -156,6 +160,8 @@ class _Followed:
         """Keys of the files that are known to have the columns."""
         self._pending: dict[str, tuple[str, int]] = {}
         """Key → name of a file, and bytes at its end that are no whole line yet."""
+        self._offsets: dict[str, Place] = {}
+        """Key → how far a partition has been read, as Kafka knows too."""
 
     def look(self) -> IngestReport:
         """Read what is new.
@@ -196,6 +202,8 @@ class _Followed:
                 if found is not None and key not in self._fit:
                     check(part)
                     self._fit.add(key)
+            except SourceUnavailableError:
+                raise
             except (SourceError, MappingError) as error:
                 if self._first:
                     raise
@@ -222,7 +230,7 @@ class _Followed:
         state = _state(part)
         if self._seen.get(key) == state:
             return None
-        place = self._places.get(key)
+        place = self._place(part, origin, key)
         if part.knowledge is not None or not grows(part.file, part.section):
             quiet = self._first or self._looked_at.get(key) == state
             self._looked_at[key] = state
@@ -233,19 +241,46 @@ class _Followed:
         if not is_begun(part.file, place):
             self._say(f"{part.file.name} was cut short or replaced: it is read from its beginning")
             self._fit.discard(key)
-            place = START
+            place = self._offsets[key] = START
         end = int(state.partition(" ")[0])
         if added(part.file, part.section, place, end) is None:
             self._settle(part, key, state, place, end)
             return None
         return _News(part, origin, key, state, place, end)
 
+    def _place(self, part: Part, origin: Origin, key: str) -> Place:
+        """How far a file has been read, in this run or an earlier one."""
+        if not isinstance(part.file, Partition):
+            return self._places.get(key)
+        if key not in self._offsets:
+            offset = None if self._anew else part.file.committed(self._group(part, origin))
+            self._offsets[key] = START if offset is None else Place(offset, 0, "")
+            if offset is not None:
+                self._fit.add(key)
+                if offset < part.file.oldest:
+                    self._say(f"{part.file}: Kafka deleted messages {offset:,} to {part.file.oldest - 1:,} unread")
+        return self._offsets[key]
+
+    def _note(self, news: _News, place: Place) -> None:
+        """Write down that the store has all before this place."""
+        if isinstance(news.part.file, Partition):
+            news.part.file.commit(self._group(news.part, news.origin), place.offset)
+            self._offsets[news.key] = place
+        else:
+            self._places.put(news.key, place)
+
+    def _group(self, part: Part, origin: Origin) -> str:
+        """The group that reads a topic for one section of this mapping, in its present wording, into this store."""
+        topic = origin._replace(file=part.file.name.rpartition("/")[0])
+        digest = hashlib.blake2b(f"{self._key(part, topic)}\x1f{self._store.url}".encode(), digest_size=8).hexdigest()
+        return f"isthmus-{part.mapping.path.stem}-{origin.section}-{digest}"
+
     def _take(self, run: Run, news: _News) -> None:
         part, place = news.part, news.place
         try:
             if news.end is None:
                 run.load(part, news.origin)
-                self._places.put(news.key, Place(part.file.size or 0, 0, news.state))
+                self._note(news, Place(part.file.size or 0, 0, news.state))
                 self._seen[news.key] = news.state
                 return
             if part.section.resolved_format in {"jsonl", "literals"}:
@@ -256,17 +291,19 @@ class _Followed:
                 run.load(replace(part, file=file), news.origin)
                 if not (is_begun(part.file, place) and is_begun(part.file, after)):
                     return  # it was replaced meanwhile: the next look sees that
-                self._places.put(news.key, after)
+                self._note(news, after)
                 place = after
             if not self._stop.is_set():
                 self._settle(part, news.key, news.state, place, news.end)
+        except SourceUnavailableError:
+            raise
         except SourceError as error:
             self._refuse(part, news.key, error)
 
     def _settle(self, part: Part, key: str, state: str, place: Place, end: int) -> None:
         self._seen[key] = state
         self._pending.pop(key, None)
-        if place.offset < end:
+        if place.offset < end and not isinstance(part.file, Partition):
             self._pending[key] = part.file.name, end - place.offset
 
     def _refuse(self, part: Part, key: str, error: IngestError) -> None:

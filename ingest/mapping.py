@@ -51,7 +51,7 @@ from graph.preference import scale_of
 from graph.records import Attributes
 from graph.schema import DEFAULT_EVENT_WEIGHTS, STRUCTURAL_TYPES, check_event_type, check_relationship_type
 from ingest.errors import MappingError
-from ingest.sources.files import QUERIED
+from ingest.sources.files import QUERIED, TOPIC
 
 Location = tuple[int | str, ...]
 """Where in the YAML: ("events", 0, "at", "column")."""
@@ -160,7 +160,8 @@ class Section(_Part):
 
     file: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
     """A name, or a list of them: relative to the data directory, or fsspec URLs (s3://…). * ? and […] match several
-    files of the same columns, ** any folders. What is packed with gzip or zstd is recognised by its bytes."""
+    files of the same columns, ** any folders. What is packed with gzip or zstd is recognised by its bytes. A topic of
+    Kafka is kafka://host:port/topic, its messages are JSON."""
     format: Format | None = None
     """From the suffix when left out: .csv, .tsv, .jsonl, .ndjson, .parquet, .xml or RecBole's, then .gz or .zst."""
     delimiter: Annotated[str, Field(min_length=1)] | None = None
@@ -191,6 +192,8 @@ class Section(_Part):
         if newline != b"\n":
             raise ValueError(f"encoding {self.encoding} cannot be read line by line: convert the file to utf-8 first")
         format = self.resolved_format
+        if format != "jsonl" and (topic := next((file for file in self.file if file.startswith(TOPIC)), None)):
+            raise ValueError(f"format is {format}, and the messages of {topic} are read as JSON: leave the format out")
         if self.delimiter is not None and format not in {"csv", "tsv"}:
             raise ValueError(f"a delimiter is for csv and tsv, {self.file[0]} is {format}")
         if self.delimiter is not None and len(self.delimiter) > 1 and format == "csv":
@@ -217,6 +220,8 @@ class Section(_Part):
 
 def format_of(file: str) -> Format | None:
     """The format that a file's name says, if it says one."""
+    if file.startswith(TOPIC):
+        return "jsonl"
     if "://" in file:
         file = next(part for part in file.split("::") if "://" in part)  # simplecache::s3://bucket/a.csv
         file = file.partition("?")[0] if file.startswith(QUERIED) else file

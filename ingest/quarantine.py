@@ -31,6 +31,7 @@ from ingest.parse import Rejected
 from ingest.rules import Rule
 from ingest.sources.files import ExportFile, Stretch
 from ingest.sources.growing import Place, is_begun
+from ingest.sources.kafka import Partition
 
 SCHEMA: Final = pa.schema(
     [
@@ -94,6 +95,8 @@ def state_of(file: ExportFile) -> str:
 
     Of a stretch of a growing file it is what the file begins with, so that lines stay known when there are more.
     """
+    if isinstance(file, Partition):
+        return str(file.end)
     if file.stretch is not None:
         return f"{_GROWING} {file.stretch.stop} {file.stretch.fingerprint}"
     about = file.file_system.info(file.path)
@@ -105,14 +108,18 @@ def state_of(file: ExportFile) -> str:
 
 def is_still(file: ExportFile, state: str) -> bool:
     """Whether the lines of a file are what they were in this state of it."""
+    if isinstance(file, Partition):
+        return True  # an offset names one message for good
     if not state.startswith(f"{_GROWING} "):
         return state == state_of(file)
     _, offset, fingerprint = state.split(" ")
     return is_begun(file, Place(int(offset), 0, fingerprint))
 
 
-def as_read(file: ExportFile, states: Collection[str]) -> ExportFile:
-    """The file as far as its lines are known by these states of it: the beginning of one that has grown."""
+def as_read(file: ExportFile, states: Collection[str], lines: Collection[int]) -> ExportFile:
+    """The file as far as these lines of it are known by these states of it: the beginning of one that has grown."""
+    if isinstance(file, Partition):
+        return file.between(min(lines), max(lines) + 1) if lines else file
     offset, fingerprint = max(
         ((int(state.split(" ")[1]), state.split(" ")[2]) for state in states if state.startswith(_GROWING)),
         default=(0, ""),

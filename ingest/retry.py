@@ -104,8 +104,10 @@ def _planned(
                 why[each.origin] = _unread(each.origin)
             elif not all(is_still(part.file, state) for state in each.states):
                 why[each.origin] = _changed(each.origin)
-    known = {each.origin: each.states for each in rows if each.origin not in why}
-    planned = [(replace(part, file=as_read(part.file, known.get(origin, ()))), origin) for part, origin in planned]
+    known = {each.origin: (each.states, each.lines) for each in rows if each.origin not in why}
+    planned = [
+        (replace(part, file=as_read(part.file, *known.get(origin, ((), ())))), origin) for part, origin in planned
+    ]
     left += [Left(each.origin, len(each.lines), why[each.origin]) for each in rows if each.origin in why]
     return planned, {each.origin: each.lines for each in rows if each.origin not in why}
 

@@ -150,7 +150,7 @@ class EventIn(_Model):
     event_id: str = Field(
         pattern=r"^[!-~]{1,256}$",
         examples=["order-7781-1"],
-        description="The sender's: the same id again is a duplicate.",
+        description="The sender's: the same id again is a duplicate. An export's event is platform:id.",
     )
     type: EventType
     account_id: AccountId | None = None

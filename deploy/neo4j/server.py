@@ -305,14 +305,15 @@ def find_java(say: Callable[[str], None]) -> Path:
     )
 
 
-def assemble(java: Path, say: Callable[[str], None]) -> Path:
-    """The folder of the server's jars, fetched from Maven Central when this pom.xml has not been fetched before."""
-    pom = HERE / "pom.xml"
+def assemble(
+    java: Path, say: Callable[[str], None], pom: Path = HERE / "pom.xml", what: str = "Neo4j and its Browser (116 MB)"
+) -> Path:
+    """The folder of the jars of a pom.xml, fetched from Maven Central when they have not been fetched before."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isthmus"
-    lib = cache / f"neo4j-{hashlib.blake2b(pom.read_bytes(), digest_size=6).hexdigest()}"
+    lib = cache / f"{pom.parent.name}-{hashlib.blake2b(pom.read_bytes(), digest_size=6).hexdigest()}"
     if lib.exists():
         return lib
-    say(f"Fetching Neo4j and its Browser from Maven Central into {lib} (116 MB, once)")
+    say(f"Fetching {what} from Maven Central into {lib}, once")
     cache.mkdir(parents=True, exist_ok=True)
     part = cache / f"{lib.name}.{os.getpid()}"
     try:
@@ -325,8 +326,8 @@ def assemble(java: Path, say: Callable[[str], None]) -> Path:
         )
         if done.returncode != 0:
             raise NoNeo4jError(
-                f"Maven could not fetch Neo4j: {_last_line(done.stdout + done.stderr)}; check the network or the "
-                "mirrors in ~/.m2/settings.xml, or set NEO4J_URI"
+                f"Maven could not fetch {what}: {_last_line(done.stdout + done.stderr)}; check the network or the "
+                "mirrors in ~/.m2/settings.xml, or set NEO4J_URI to a Neo4j of yours"
             )
         with contextlib.suppress(OSError):  # another process was quicker: its jars are the same
             part.rename(lib)

@@ -11,6 +11,9 @@ from typing import IO, Any, Final, cast
 
 from ingest.errors import SourceError, redacted
 
+TOPIC: Final = "kafka://"
+"""What the URL of a Kafka topic begins with; its partitions are read as files are (ingest/sources/kafka.py)."""
+
 QUERIED: Final = ("http://", "https://")
 """URLs whose ? begins a query and is no pattern: nothing lists what a web server holds."""
 
@@ -93,6 +96,10 @@ def find(place: str, data: str) -> list[ExportFile]:
         data: a directory or a URL of one.
     Raises: SourceError if the file system cannot be asked.
     """
+    if place.startswith(TOPIC):
+        from ingest.sources.kafka import partitions
+
+        return list(partitions(place))
     if is_url(place):
         return _find_remote(place)
     if is_url(data):

@@ -1,4 +1,4 @@
-"""A growing text file: which whole records were added to it since it was last read, and whether it still is the one."""
+"""What grows, a text file or a partition: which whole records were added, and whether it still is the one it was."""
 
 import csv
 import hashlib
@@ -8,6 +8,7 @@ from typing import IO, Final, NamedTuple
 
 from ingest.mapping import Section
 from ingest.sources.files import ExportFile, Stretch
+from ingest.sources.kafka import MESSAGES, Partition
 from ingest.sources.lines import LONGEST, is_packed
 
 STRETCH: Final = 1 << 24
@@ -25,6 +26,7 @@ class Place(NamedTuple):
     """How far a file has been read."""
 
     offset: int
+    """Of the next byte, or message."""
     lines: int
     fingerprint: str
 
@@ -33,10 +35,12 @@ START: Final = Place(0, 0, "")
 
 
 def grows(file: ExportFile, section: Section) -> bool:
-    """Whether what is added to a file can be read alone: lines of text in a local file that is not packed.
+    """Whether what is added can be read alone: messages, or lines of text in a local file that is not packed.
 
     Raises: SourceError if it cannot be read.
     """
+    if isinstance(file, Partition):
+        return True
     if section.resolved_format not in _LINES or "file" not in file.file_system.protocol:
         return False
     with file.open() as opened:
@@ -58,6 +62,8 @@ def fingerprint(file: ExportFile, offset: int) -> str:
 
 def is_begun(file: ExportFile, place: Place) -> bool:
     """Whether a file still begins with what was read of it; one that was cut short or replaced does not."""
+    if isinstance(file, Partition):
+        return place.offset <= file.end
     with file.open() as opened:
         size = opened.seek(0, 2)
     return size >= place.offset and (place.offset == 0 or fingerprint(file, place.offset) == place.fingerprint)
@@ -67,9 +73,13 @@ def added(file: ExportFile, section: Section, place: Place, end: int) -> tuple[E
     """The file as its next whole records alone, and the place after them; None where no record is whole yet.
 
     Args:
-        end: the byte up to which the file is looked at.
+        end: the byte (of a partition the offset) up to which the file is looked at.
     Raises: SourceError if it cannot be read.
     """
+    if isinstance(file, Partition):
+        start = max(place.offset, file.oldest)
+        stop = min(end, start + MESSAGES)
+        return (file.between(start, stop), Place(stop, 0, "")) if start < stop else None
     with file.open() as opened:
         stop, lines, quoted = _last_line(opened, place.offset, end)
         if quoted and section.resolved_format == "csv":

@@ -54,7 +54,7 @@ class JsonLinesSource:
         self._lines.close()
 
     def _decoded(self) -> Iterator[tuple[int, Record | Malformed]]:
-        decode = _literal if self._literals else _json
+        decode = _literal if self._literals else record_of
         lines = self._lines
         for number, text in enumerate(lines, 1):
             if lines.fault:
@@ -64,7 +64,8 @@ class JsonLinesSource:
                 yield number, decode(text)
 
 
-def _json(text: str) -> Record | Malformed:
+def record_of(text: str) -> Record | Malformed:
+    """The JSON object that a text is."""
     try:
         record = json.loads(text)
     except ValueError as error:

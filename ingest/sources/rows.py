@@ -58,9 +58,15 @@ def open_source(
         limit: give the first so many of the rows.
     Raises: SourceError if it is missing, empty, damaged or of another format.
     """
-    source = _open(file, section, wanted)
-    if file.stretch is not None:
-        source = _Later(source, file.stretch.skipped)
+    from ingest.sources.kafka import MessageSource, Partition
+
+    source: Source
+    if isinstance(file, Partition):
+        source = MessageSource(file, section.columns, wanted)
+    else:
+        source = _open(file, section, wanted)
+        if file.stretch is not None:
+            source = _Later(source, file.stretch.skipped)
     return _Chosen(source, section.where, limit) if section.where or limit is not None else source
 
 
