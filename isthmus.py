@@ -688,6 +688,7 @@ def serve(
         former_secrets=former,
         keys=settings.keys,
         text_model=settings.text_model,
+        scenarios=settings.scenarios,
         host=settings.host,
         port=settings.port,
         replicas=replicas,

@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     cpus_per_worker: int = Field(1, ge=1)
     """Cores that each of them takes."""
 
+    scenarios: dict[str, Any] = {}
+    """By name, what requests mean that name them: filters, diversity, boosts, pins, quotas … (docs/api.md)."""
+
     training: dict[str, Any] = {}
     """Fields of train.loop.LoopConfig by name; ISTHMUS_TRAINING__EPOCHS=30 sets one from the environment."""
 

@@ -37,6 +37,7 @@ DEFAULT_EVENT_WEIGHTS: Final[Mapping[str, float]] = {
     "ANSWERED": 1.0,
     "PURCHASED": 1.0,
     "DISLIKED": -1.0,
+    "HIDDEN": -1.0,
 }
 """How much an event of each type says that the person wants the item; a mapping may give its own weights and types."""
 

@@ -23,7 +23,9 @@ class Ranked:
     rows: NDArray[np.int64]
     """[K]"""
     scores: NDArray[np.float32]
-    """[K]"""
+    """[K] the model's."""
+    merits: NDArray[np.float32]
+    """[K] what they are ordered by: the scores, lifted."""
 
 
 class Ranker:
@@ -63,6 +65,8 @@ class Ranker:
         exclude: NDArray[np.int64],
         k: int,
         allowed: NDArray[np.bool_] | None = None,
+        lift: NDArray[np.float32] | None = None,
+        each_platform: bool = False,
     ) -> Ranked:
         """The k best items for one person, at most.
 
@@ -71,17 +75,38 @@ class Ranker:
             platforms: names of the platforms to choose from; None chooses from all.
             exclude: rows that may not be returned.
             allowed: [N] false for more of them; None allows all.
+            lift: [N] added to the scores to order by, in standard deviations of this person's; None adds nothing.
+            each_platform: k of each platform rather than of all together.
         """
         numbers = self._numbers(platforms)
         sparse = self._model.leads_to.score(history)[0]
         queries = self._model.queries(history)[0]
-        rows, scores = [], []
+        parts = []
         for number in numbers:
-            candidates = self._candidates(number, queries[number], sparse, k + len(exclude), allowed)
-            for some in (candidates, self._later[number]):
-                rows.append(some)
-                scores.append(self._dense(number, some, queries[number]) + sparse[some])
-        return _best(np.concatenate(rows), np.concatenate(scores), exclude, k, allowed)
+            candidates = self._candidates(number, queries[number], sparse, k + len(exclude), allowed, lift)
+            parts += [
+                (some, self._dense(number, some, queries[number]) + sparse[some])
+                for some in (candidates, self._later[number])
+            ]
+        rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        unit = 0.0 if lift is None else float(scores.std())
+        if not each_platform:
+            return _best(rows, scores, exclude, k, allowed, lift, unit)
+        platform = self.bundle.item_platform[rows]
+        return _joined(
+            [_best(rows[of], scores[of], exclude, k, allowed, lift, unit) for of in (platform == n for n in numbers)]
+        )
+
+    def scores(self, history: Histories, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[K] what one person's events make of these items [K]."""
+        queries = self._model.queries(history)[0][self.bundle.item_platform[rows]]
+        dense = np.einsum("kd,kd->k", queries, self._model.vectors[rows]) + self._model.bias[rows]
+        return np.asarray(dense + self._model.leads_to.score(history)[0][rows], dtype=np.float32)
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[K, D] the items' vectors, for how far they are from each other."""
+        found: NDArray[np.float32] = self._model.vectors[rows]
+        return found
 
     def explain(self, history: Histories, rows: NDArray[np.int64], most: int | None = None) -> list[Explanation]:
         """Why these items score as they do, for one person; see models.explain."""
@@ -123,15 +148,31 @@ class Ranker:
         sparse: NDArray[np.float32],
         k: int,
         allowed: NDArray[np.bool_] | None,
+        lift: NDArray[np.float32] | None,
     ) -> NDArray[np.int64]:
-        """All items of a platform, or those that either part of the score could put among the first k."""
+        """All items of a platform, or those that a part of the score or a lift could put among the first k."""
         rows, index = self._rows[number], self._indexes[number]
         if index is None:
             return rows
-        dense, _ = index.search(
-            np.append(query, np.float32(1))[None], 10 * k, None if allowed is None else allowed[rows]
-        )
-        return np.union1d(rows[dense[0][dense[0] >= 0]], rows[np.flatnonzero(sparse[rows])])
+        extended, admitted = np.append(query, np.float32(1))[None], None if allowed is None else allowed[rows]
+        found = [rows[np.flatnonzero(sparse[rows])], _found(rows, index.search(extended, 10 * k, admitted)[0])]
+        if lift is not None and (lifted := lift[rows] > 0).any():
+            admitted = lifted if admitted is None else lifted & admitted
+            found.append(_found(rows, index.search(extended, 10 * k, admitted)[0]))
+        return np.unique(np.concatenate(found))
+
+
+def _found(rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = rows[places[0][places[0] >= 0]]
+    return found
+
+
+def _joined(parts: Sequence[Ranked]) -> Ranked:
+    rows, scores, merits = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "scores", "merits")
+    )
+    order = np.argsort(-merits, kind="stable")
+    return Ranked(rows[order], scores[order], merits[order])
 
 
 def _best(
@@ -140,10 +181,13 @@ def _best(
     exclude: NDArray[np.int64],
     k: int,
     allowed: NDArray[np.bool_] | None,
+    lift: NDArray[np.float32] | None = None,
+    unit: float = 0.0,
 ) -> Ranked:
     kept = ~np.isin(rows, exclude)
     if allowed is not None:
         kept &= allowed[rows]
-    places, best = top_k(scores[None], k, kept)
+    merits = scores if lift is None else scores + np.float32(unit) * lift[rows]
+    places, best = top_k(merits[None], k, kept)
     found = places[0] >= 0
-    return Ranked(rows[places[0][found]], best[0][found])
+    return Ranked(rows[places[0][found]], scores[places[0][found]], best[0][found])

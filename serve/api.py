@@ -12,6 +12,8 @@ from serve.filters import MAX_LENGTH as MAX_FILTER
 
 MAX_BODY_BYTES: Final = 1 << 20
 MAX_LIMIT: Final = 100
+MAX_LIST: Final = 200
+"""Items of one frozen list, over all its pages."""
 MAX_EVENTS: Final = 1000
 MAX_FUTURE: Final = timedelta(days=1)
 """How far ahead of ours a sender's clock may run."""
@@ -85,6 +87,25 @@ Context = Annotated[
     dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], Annotated[str, Field(max_length=256)] | Integer | Value | bool],
     Field(max_length=20),
 ]
+ScenarioName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="A set of defaults and rules of the server's settings; left out, the one called default if any.",
+        examples=["home"],
+    ),
+]
+Diversity = Annotated[
+    float,
+    Field(ge=0, le=1, description="0 lists what scores best; towards 1 items are less and less alike.", examples=[0.3]),
+]
+Cursor = Annotated[
+    str,
+    Field(
+        max_length=4096,
+        description="next_cursor of the page before, all other fields but limit and explain being the same.",
+    ),
+]
 
 
 class _Model(BaseModel):
@@ -131,7 +152,10 @@ class RecommendationRequest(_Model):
         description="What is known of the moment: filters ask for it as context.device, the model has no use for it.",
         examples=[{"device": "tv"}],
     )
+    scenario: ScenarioName | None = None
+    diversity: Diversity | None = None
     explain: bool = True
+    cursor: Cursor | None = None
 
     @model_validator(mode="after")
     def _one_person(self) -> Self:
@@ -265,6 +289,7 @@ class PathEvent(_Model):
     item_id: str
     title: str
     type: str
+    value: float | None
     at: str
 
 
@@ -278,13 +303,19 @@ class Path(_Model):
 
 
 class RecommendedItem(_Model):
-    """An item with its score: base and the contributions of paths add up to it (null when explain is false)."""
+    """An item with its score: base and the contributions of paths add up to it (null when explain is false).
+
+    The score is always the model's; rules and diversity change the order of items alone. `rules` says which of the
+    scenario's rules touched the item, `reason` says the largest paths in a sentence.
+    """
 
     item_id: str
     platform: str
     title: str
     score: float
     source: Literal["model", "fallback", "similar"]
+    rules: list[Literal["pinned", "boosted", "lowered", "buried"]]
+    reason: str | None
     base: float | None
     paths: list[Path] | None
 
@@ -297,6 +328,7 @@ class RecommendationAnswer(_Model):
     variant: str
     degraded: bool
     items: list[RecommendedItem]
+    next_cursor: str | None = Field(description="For the next page of the same list; null where it ends.")
 
 
 class SimilarAnswer(_Model):

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from serve import proxy
 from serve.errors import ServeError
 from serve.keys import PREFIX, Keyring
 from serve.outbox import Outbox
+from serve.scenarios import check_scenarios, read_scenarios
 from serve.security import LOOPBACK, check_host, check_port
 
 APP: Final = "isthmus"
@@ -105,6 +106,7 @@ def run(
     former_secrets: Sequence[bytes] = (),
     keys: Sequence[str] = (),
     text_model: str | None = None,
+    scenarios: Mapping[str, Any] | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     replicas: int = 1,
@@ -121,6 +123,7 @@ def run(
         keys: keys that are valid beside those, a line each (serve.keys); without any the server answers everybody and
             listens on this machine alone.
         text_model: opens the model that the bundle was trained with, where the name that it gives does not.
+        scenarios: what requests can name, as the settings have it (serve.scenarios).
         host: an IPv4 address.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
     Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left
@@ -129,7 +132,9 @@ def run(
     needs_keys = Keyring(keys, var / "keys").are_needed()
     address = check_host(host, has_keys=needs_keys)
     check_port(address, port)
-    Bundle.open(bundle)
+    first = Bundle.open(bundle)
+    if scenarios:
+        check_scenarios(read_scenarios(scenarios), first.platforms, first.attributes)
     Pseudonyms(pseudonym_secret, former_secrets)
     _check_store(store_url)
     Outbox(var / "outbox.db").close()
@@ -154,6 +159,7 @@ def run(
                 "vectors": str((var / "vectors").resolve()),
                 "text_model": text_model,
                 "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
+                "scenarios": dict(scenarios or {}),
                 "keys": list(keys),
                 "keys_file": str((var / "keys").resolve()),
                 "needs_keys": needs_keys,
@@ -229,6 +235,7 @@ class Replica:
             required=given["needs_keys"],
         )
         guard = Guard(keyring, Quota(Path(options).parent / "quota"))
+        self._scenarios = read_scenarios(given["scenarios"])
         self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard)
         self._drainer.start()
         texts = Texts(
@@ -247,7 +254,7 @@ class Replica:
         try:
             bundle = Bundle.open(Path(config["bundle"]))
             is_first = not self._service.is_ready
-            self._service.recommender = Recommender(bundle, Ranker(bundle))
+            self._service.recommender = Recommender(bundle, Ranker(bundle), self._scenarios)
             if is_first:
                 self._reader.start()
         except IsthmusError as error:

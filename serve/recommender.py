@@ -12,6 +12,10 @@ import numpy as np
 from graph.interactions import Histories
 from graph.schema import DEFAULT_EVENT_WEIGHTS
 from serve import filters
+from serve.api import MAX_LIST
+from serve.cursors import Rest
+from serve.scenarios import PLAIN, Scenario, Scenarios, check_scenarios
+from serve.sentences import reason, reason_of_similar
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +41,7 @@ class Signal:
     type: str
     at: datetime
     weight: float
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +51,46 @@ class Recommendations:
     items: list[dict[str, Any]]
     source: str
     """model, fallback or similar"""
+    rest: Rest
+    """What comes after these items in the same list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What may be returned at all."""
+
+    platforms: Sequence[str] | None
+    exclude: "NDArray[np.int64]"
+    allowed: "NDArray[np.bool_] | None"
+
+    def admits(self, row: int, names: Sequence[str], item_platform: "NDArray[np.int64]") -> bool:
+        """Whether an item may be returned."""
+        return (
+            (self.platforms is None or names[item_platform[row]] in self.platforms)
+            and (self.allowed is None or bool(self.allowed[row]))
+            and row not in self.exclude
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """A scenario's business rules over the rows of a bundle; places count from 0."""
+
+    lift: "NDArray[np.float32] | None"
+    buried: "NDArray[np.bool_] | None"
+    pins: Mapping[int, int]
 
 
 class Recommender:
     """One bundle's answers. Safe to use from many threads."""
 
-    def __init__(self, bundle: "Bundle", ranker: "Ranker") -> None:
+    def __init__(self, bundle: "Bundle", ranker: "Ranker", scenarios: Scenarios | None = None) -> None:
+        """Raises: ServeError if a scenario asks for what the bundle's items do not have."""
         self.bundle = bundle
+        self.scenarios = scenarios or {}
+        """By name."""
+        if scenarios:
+            check_scenarios(scenarios, bundle.platforms, bundle.attributes)
         self._ranker = ranker
         weights: Mapping[str, float] = bundle.manifest.get("event_weights", {})
         self.event_weights: Mapping[str, float] = {
@@ -83,7 +121,7 @@ class Recommender:
 
         put = [Newcomer(change.item, change.stand_ins) for change in changes if change.item and change.stand_ins]
         bundle = grow(self.bundle, put)
-        return self if bundle is self.bundle else Recommender(bundle, self._ranker.grown(bundle))
+        return self if bundle is self.bundle else Recommender(bundle, self._ranker.grown(bundle), self.scenarios)
 
     def without(self, deleted: Set[str]) -> "Recommender":
         """The same, showing none of these items."""
@@ -119,21 +157,60 @@ class Recommender:
         platforms: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         allowed: "NDArray[np.bool_] | None" = None,
+        diversity: float | None = None,
+        scenario: Scenario = PLAIN,
+        context: filters.Context | None = None,
         explain: bool = True,
     ) -> Recommendations:
         """The best items for a person who did this, oldest first; none that they had or that are excluded.
 
         Args:
             allowed: [N] from `allowed`: which items may be returned; None allows all.
+            diversity: as models.rerank has it; None leaves it to the scenario.
+            scenario: what else is wished of the list.
+            context: what its filters may ask of the moment.
         """
         known = [signal for signal in signals if signal.item in self.bundle.items]
         history = self._history(known)
-        masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
-        rows = np.union1d(history.item, np.array(masked, dtype=np.int64))
-        ranked = self._ranker.rank(history, platforms=platforms, exclude=rows, k=limit, allowed=self._visible(allowed))
-        source = "model" if known else "fallback"
-        explanations = self._ranker.explain(history, ranked.rows, MAX_PATHS) if explain and len(ranked.rows) else None
-        return Recommendations(self._items(ranked, source, explanations, known), source)
+        context = context or {}
+        if scenario.filter is not None:
+            own = self.allowed(filters.parse(scenario.filter), context)
+            allowed = own if allowed is None else allowed & own
+        allowed = self._visible(allowed)
+        wish = _Wish(platforms or scenario.target_platforms, self._unwanted(history, exclude), allowed)
+        spread = scenario.diversity if diversity is None else diversity
+        if spread or scenario.has_rules:
+            rows, scores = self._reranked(history, wish, spread, scenario, context)
+        else:
+            ranked = self._ranker.rank(
+                history, platforms=wish.platforms, exclude=wish.exclude, k=MAX_LIST, allowed=allowed
+            )
+            rows, scores = ranked.rows, ranked.scores
+        items = self._page(rows[:limit], scores[:limit], history, known, scenario, context, explain)
+        return Recommendations(items, "model" if known else "fallback", self._rest(rows[limit:]))
+
+    def go_on(
+        self,
+        rest: Rest,
+        signals: Iterable[Signal],
+        *,
+        limit: int,
+        exclude: Sequence[str] = (),
+        scenario: Scenario = PLAIN,
+        context: filters.Context | None = None,
+        explain: bool = True,
+    ) -> Recommendations:
+        """The next page of a list, without what is seen, excluded or deleted by now; scores are today's."""
+        known = [signal for signal in signals if signal.item in self.bundle.items]
+        history = self._history(known)
+        rows = self._rows(rest)
+        rows = rows[~np.isin(rows, self._unwanted(history, exclude))]
+        if self._shown is not None:
+            rows = rows[self._shown[rows]]
+        page = rows[:limit]
+        scores = self._ranker.scores(history, page)
+        items = self._page(page, scores, history, known, scenario, context or {}, explain)
+        return Recommendations(items, "model" if known else "fallback", self._rest(rows[limit:]))
 
     def similar(
         self,
@@ -144,10 +221,114 @@ class Recommender:
         allowed: "NDArray[np.bool_] | None" = None,
     ) -> Recommendations:
         """The items most like this one; KeyError if the bundle does not have it."""
-        ranked = self._ranker.similar(
-            self.bundle.items.row(item), platforms=platforms, k=limit, allowed=self._visible(allowed)
+        row = self.bundle.items.row(item)
+        ranked = self._ranker.similar(row, platforms=platforms, k=limit, allowed=self._visible(allowed))
+        items = self._items(ranked.rows, ranked.scores, "similar", None, ())
+        for each in items:
+            each["reason"] = reason_of_similar(self.bundle.titles[row])
+        return Recommendations(items, "similar", self._rest(ranked.rows[limit:]))
+
+    def _rest(self, rows: "NDArray[np.int64]") -> Rest:
+        """Rows of the bundle's own items are the same wherever it is open; of what was put later, keys are."""
+        later = rows >= int(self.bundle.manifest.get("num_items", len(self.bundle.items)))
+        return Rest(np.where(later, -1, rows), [self.bundle.items.keys[row] for row in rows[later].tolist()])
+
+    def _rows(self, rest: Rest) -> "NDArray[np.int64]":
+        rows = rest.rows.copy()
+        known = (self.bundle.items.get(key) for key in rest.later)
+        rows[rows < 0] = [-1 if row is None else row for row in known]
+        return rows[rows >= 0]
+
+    def _unwanted(self, history: Histories, exclude: Sequence[str]) -> "NDArray[np.int64]":
+        masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
+        return np.union1d(history.item, np.array(masked, dtype=np.int64))
+
+    def _reranked(
+        self, history: Histories, wish: "_Wish", diversity: float, scenario: Scenario, context: filters.Context
+    ) -> "tuple[NDArray[np.int64], NDArray[np.float32]]":
+        """The whole list by the rules of a scenario: rows and the model's scores, in the order to show."""
+        from models.rerank import Share, rerank
+
+        names = self.bundle.platforms
+        rules = self._rules(scenario, context)
+        k = 2 * MAX_LIST if diversity else MAX_LIST
+
+        def rank(k: int, allowed: "NDArray[np.bool_] | None") -> "Ranked":
+            return self._ranker.rank(
+                history,
+                platforms=wish.platforms,
+                exclude=wish.exclude,
+                k=k,
+                allowed=allowed,
+                lift=rules.lift,
+                each_platform=bool(scenario.quotas),
+            )
+
+        if rules.buried is None:
+            parts = [rank(k, wish.allowed)]
+        else:
+            allowed = np.ones(len(self.bundle.items), np.bool_) if wish.allowed is None else wish.allowed
+            parts = [rank(k, allowed & ~rules.buried)]
+            if len(parts[0].rows) < MAX_LIST or scenario.quotas:
+                parts.append(rank(MAX_LIST, allowed & rules.buried))
+        rows = np.concatenate([part.rows for part in parts])
+        scores, merits = (
+            np.concatenate([getattr(part, name) for part in parts]).astype(np.float32) for name in ("scores", "merits")
         )
-        return Recommendations(self._items(ranked, "similar", None, ()), "similar")
+        pins = {place: row for place, row in rules.pins.items() if wish.admits(row, names, self.bundle.item_platform)}
+        missing = np.setdiff1d(np.array(list(pins.values()), dtype=np.int64), rows)
+        if len(missing):
+            more = self._ranker.scores(history, missing)
+            rows = np.concatenate([rows, missing])
+            scores, merits = np.concatenate([scores, more]), np.concatenate([merits, more])
+        order = rerank(
+            merits,
+            self._ranker.vectors(rows),
+            MAX_LIST,
+            diversity=diversity,
+            groups=self.bundle.item_platform[rows],
+            shares={names.index(name): Share(quota.at_least, quota.at_most) for name, quota in scenario.quotas.items()},
+            buried=None if rules.buried is None else rules.buried[rows],
+            pins={place: int(np.flatnonzero(rows == row)[0]) for place, row in pins.items()},
+        )
+        return rows[order], scores[order]
+
+    def _rules(self, scenario: Scenario, context: filters.Context) -> "_Rules":
+        lift = buried = None
+        for boost in scenario.boost:
+            mask = self.allowed(filters.parse(boost.filter), context)
+            lift = np.float32(boost.by) * mask + (0 if lift is None else lift)
+        for text in scenario.bury:
+            mask = self.allowed(filters.parse(text), context)
+            buried = mask if buried is None else buried | mask
+        known = ((pin.position - 1, self.bundle.items.get(pin.item_id)) for pin in scenario.pin)
+        return _Rules(lift, buried, {place: row for place, row in known if row is not None})
+
+    def _page(
+        self,
+        rows: "NDArray[np.int64]",
+        scores: "NDArray[np.float32]",
+        history: Histories,
+        known: Sequence[Signal],
+        scenario: Scenario,
+        context: filters.Context,
+        explain: bool,
+    ) -> list[dict[str, Any]]:
+        explanations = self._ranker.explain(history, rows, MAX_PATHS) if explain and len(rows) else None
+        items = self._items(rows, scores, "model" if known else "fallback", explanations, known)
+        if scenario.has_rules:
+            self._name_rules(items, rows, self._rules(scenario, context))
+        return items
+
+    def _name_rules(self, items: list[dict[str, Any]], rows: "NDArray[np.int64]", rules: "_Rules") -> None:
+        pinned = set(rules.pins.values())
+        for item, row in zip(items, rows.tolist(), strict=True):
+            if row in pinned:
+                item["rules"].append("pinned")
+            if rules.lift is not None and rules.lift[row]:
+                item["rules"].append("boosted" if rules.lift[row] > 0 else "lowered")
+            if rules.buried is not None and rules.buried[row]:
+                item["rules"].append("buried")
 
     def _history(self, signals: Sequence[Signal]) -> Histories:
         return Histories(
@@ -171,21 +352,30 @@ class Recommender:
         return min(range(len(types)), key=lambda position: abs(self.event_weights[types[position]] - weight))
 
     def _items(
-        self, ranked: "Ranked", source: str, explanations: "Sequence[Explanation] | None", signals: Sequence[Signal]
+        self,
+        rows: "NDArray[np.int64]",
+        scores: "NDArray[np.float32]",
+        source: str,
+        explanations: "Sequence[Explanation] | None",
+        signals: Sequence[Signal],
     ) -> list[dict[str, Any]]:
         bundle = self.bundle
         items: list[dict[str, Any]] = []
-        for position, (row, score) in enumerate(zip(ranked.rows.tolist(), ranked.scores.tolist(), strict=True)):
+        for position, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True)):
             explanation = None if explanations is None else explanations[position]
+            platform = bundle.platforms[bundle.item_platform[row]]
+            paths = None if explanation is None else self._paths(explanation, signals)
             items.append(
                 {
                     "item_id": bundle.items.keys[row],
-                    "platform": bundle.platforms[bundle.item_platform[row]],
+                    "platform": platform,
                     "title": bundle.titles[row],
                     "score": score,
                     "source": source,
+                    "rules": [],
+                    "reason": None if paths is None else reason(platform, paths),
                     "base": None if explanation is None else float(explanation.base),
-                    "paths": None if explanation is None else self._paths(explanation, signals),
+                    "paths": paths,
                 }
             )
         return items
@@ -209,5 +399,6 @@ class Recommender:
             "item_id": signal.item,
             "title": self.bundle.titles[self.bundle.items.row(signal.item)],
             "type": signal.type,
+            "value": signal.value,
             "at": signal.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         }

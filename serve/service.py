@@ -11,6 +11,7 @@ from graph.keys import AccountKey, Pseudonyms, UserKey
 from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.access import Guard
+from serve.cursors import Cursors
 from serve.live import Live, Past
 from serve.metrics import Metrics
 from serve.outbox import Outbox
@@ -66,6 +67,11 @@ class Service:
     def tombstones(self) -> Tombstones:
         """Who was erased on this machine; the store knows of all, and takes nothing of theirs from the outbox."""
         return Tombstones(self.outbox.path.parent)
+
+    @cached_property
+    def cursors(self) -> Cursors:
+        """Of all replicas, which share the secret."""
+        return Cursors(self.pseudonyms.digest("cursors").encode())
 
     @property
     def is_ready(self) -> bool:

@@ -17,18 +17,22 @@ from serve import filters
 from serve.api import (
     MAX_LIMIT,
     Context,
+    Cursor,
+    Diversity,
     Filter,
     PastEvent,
     PlatformName,
     RecommendationAnswer,
     RecommendationRequest,
+    ScenarioName,
     SimilarAnswer,
 )
 from serve.edge import read_json
 from serve.errors import Problem
 from serve.live import Past
-from serve.recommender import Recommendations, Recommender, Signal
+from serve.recommender import Recommender, Signal
 from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
+from serve.scenarios import DEFAULT, PLAIN, Scenario
 from serve.service import Service
 
 BODIES: Final[Sequence[type[BaseModel]]] = [RecommendationRequest]
@@ -44,7 +48,10 @@ class _ListParameters(BaseModel):
 
 
 class _RecommendationParameters(_ListParameters):
+    scenario: ScenarioName | None = None
+    diversity: Diversity | None = None
     explain: bool = True
+    cursor: Cursor | None = None
 
 
 def add(app: FastAPI, service: Service) -> None:
@@ -52,43 +59,19 @@ def add(app: FastAPI, service: Service) -> None:
 
     @app.post(
         "/v1/recommendations",
-        responses=answers(RecommendationAnswer, 408, 413, 415, 422, 503),
+        responses=answers(RecommendationAnswer, 408, 410, 413, 415, 422, 503),
         openapi_extra=body(RecommendationRequest),
     )
     async def recommend(request: Request) -> Response:
         """Items for a person: known by user_id, account_id or session_id, or told by events; anybody is answered."""
         asked = parse(RecommendationRequest, await read_json(request))
-        recommender = service.recommender
-        if asked.events is not None:
-            signals, degraded = _signals_of_request(recommender, asked.events), False
-        else:
-            past = await service.past(_person(asked, service.pseudonyms))
-            signals, degraded = _signals(past), past.degraded
-        found = recommender.recommend(
-            signals,
-            limit=asked.limit,
-            platforms=_known_platforms(recommender, asked.target_platforms, "/target_platforms"),
-            exclude=asked.exclude_item_ids,
-            allowed=_allowed(recommender, asked.filter, "/filter", asked.context),
-            explain=asked.explain,
-        )
-        return _recommendations(service, recommender, found, degraded)
+        return await _answer(service, asked, "/")
 
-    @app.get("/v1/users/{user_id}/recommendations", responses=answers(RecommendationAnswer, 404, 422, 503))
+    @app.get("/v1/users/{user_id}/recommendations", responses=answers(RecommendationAnswer, 404, 410, 422, 503))
     async def recommend_to_user(user_id: str, asked: Annotated[_RecommendationParameters, Query()]) -> Response:
         """Items for a person known by user_id, the short form."""
         user = in_path(UserKey.parse, user_id)
-        recommender = service.recommender
-        past = await service.past(user)
-        platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
-        found = recommender.recommend(
-            _signals(past),
-            limit=asked.limit,
-            platforms=platforms,
-            allowed=_allowed(recommender, asked.filter, "?filter"),
-            explain=asked.explain,
-        )
-        return _recommendations(service, recommender, found, past.degraded)
+        return await _answer(service, RecommendationRequest(user_id=user, **asked.model_dump()), "?")
 
     @app.get("/v1/items/{item_id}/similar", responses=answers(SimilarAnswer, 404, 422, 503))
     async def similar(item_id: str, asked: Annotated[_ListParameters, Query()]) -> Response:
@@ -103,6 +86,71 @@ def add(app: FastAPI, service: Service) -> None:
         return send({"model_version": recommender.version, "items": found.items})
 
 
+async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Response:
+    """What is said of a request whose fields stand at `at`: / in the body or ? in the query."""
+    recommender = service.recommender
+    if asked.events is not None:
+        signals, degraded = _signals_of_request(recommender, asked.events), False
+    else:
+        past = await service.past(_person(asked, service.pseudonyms))
+        signals, degraded = _signals(past), past.degraded
+    scenario = _scenario(recommender, asked.scenario, f"{at}scenario")
+    digest, expires = b"", None
+    if asked.cursor is not None:
+        digest = _digest(service, asked)
+        rest, expires = service.cursors.read(asked.cursor, recommender.version, digest, f"{at}cursor")
+        found = recommender.go_on(
+            rest,
+            signals,
+            limit=asked.limit,
+            exclude=asked.exclude_item_ids,
+            scenario=scenario,
+            context=asked.context,
+            explain=asked.explain,
+        )
+    else:
+        found = recommender.recommend(
+            signals,
+            limit=asked.limit,
+            platforms=_known_platforms(recommender, asked.target_platforms, f"{at}target_platforms"),
+            exclude=asked.exclude_item_ids,
+            allowed=_allowed(recommender, asked.filter, f"{at}filter", asked.context),
+            diversity=asked.diversity,
+            scenario=scenario,
+            context=asked.context,
+            explain=asked.explain,
+        )
+    service.metrics.recommendations.labels(found.source, str(degraded).lower()).inc()
+    cursor = None
+    if len(found.rest):
+        cursor = service.cursors.write(recommender.version, digest or _digest(service, asked), found.rest, expires)
+    return send(
+        {
+            "recommendation_id": uuid.uuid4().hex,
+            "model_version": recommender.version,
+            "variant": "default",
+            "degraded": degraded,
+            "items": found.items,
+            "next_cursor": cursor,
+        }
+    )
+
+
+def _digest(service: Service, asked: RecommendationRequest) -> bytes:
+    """Of what has to be the same from page to page."""
+    return service.cursors.digest(asked.model_dump_json(exclude={"limit", "explain", "cursor"}).encode())
+
+
+def _scenario(recommender: Recommender, name: str | None, pointer: str) -> Scenario:
+    known = recommender.scenarios
+    if name is None:
+        return known.get(DEFAULT, PLAIN)
+    if name not in known:
+        detail = f"there is no scenario {name}: " + (f"use {', '.join(known)}" if known else "the settings have none")
+        raise Problem(422, "unknown-scenario", detail, errors=[(pointer, detail)])
+    return known[name]
+
+
 def _person(asked: RecommendationRequest, pseudonyms: Pseudonyms) -> UserKey | AccountKey:
     if asked.user_id is not None:
         return UserKey.parse(asked.user_id)
@@ -114,7 +162,7 @@ def _person(asked: RecommendationRequest, pseudonyms: Pseudonyms) -> UserKey | A
 
 def _signals(past: Past) -> list[Signal]:
     weighed = zip(past.events, event_weights(past.events), strict=True)
-    return [Signal(event.item, event.type, event.at, weight) for event, weight in weighed]
+    return [Signal(event.item, event.type, event.at, weight, event.value) for event, weight in weighed]
 
 
 def _signals_of_request(recommender: Recommender, events: Sequence[PastEvent]) -> list[Signal]:
@@ -127,7 +175,9 @@ def _signals_of_request(recommender: Recommender, events: Sequence[PastEvent]) -
     if unknown:
         raise Problem(422, "unknown-event-type", unknown[0][1], errors=unknown[:20])
     signals = [
-        Signal(event.item_id, event.type, event.occurred_at or now, recommender.weigh(event.type, event.value))
+        Signal(
+            event.item_id, event.type, event.occurred_at or now, recommender.weigh(event.type, event.value), event.value
+        )
         for event in events
     ]
     return sorted(signals, key=lambda signal: signal.at)
@@ -152,16 +202,3 @@ def _allowed(
         return recommender.allowed(filters.parse(filter), context)
     except filters.FilterError as error:
         raise Problem(422, "invalid-filter", str(error), errors=[(pointer, str(error), error.position)]) from None
-
-
-def _recommendations(service: Service, recommender: Recommender, found: Recommendations, degraded: bool) -> Response:
-    service.metrics.recommendations.labels(found.source, str(degraded).lower()).inc()
-    return send(
-        {
-            "recommendation_id": uuid.uuid4().hex,
-            "model_version": recommender.version,
-            "variant": "default",
-            "degraded": degraded,
-            "items": found.items,
-        }
-    )

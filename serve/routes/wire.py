@@ -59,6 +59,7 @@ def unknown_type(recommender: Recommender, type: str) -> str:
 _MEANINGS: Final = {
     404: "There is no such thing.",
     408: "The body came too slowly.",
+    410: "It was there and is over.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not JSON.",
     422: "The request does not fit; errors point to where.",

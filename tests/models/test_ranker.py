@@ -71,6 +71,32 @@ def test_only_what_is_allowed_is_returned_and_the_list_is_full_where_it_can_be(f
         assert many[found.rows].all()
 
 
+def test_a_lift_is_counted_in_standard_deviations_of_the_persons_scores_and_told_apart_from_them(flagship) -> None:
+    history = random_histories([5])
+    scores = flagship.score(history)[0]
+    lift = np.where(np.arange(NUM_ITEMS) == 11, np.float32(2), np.float32(0))
+    ranked = ranker_of(flagship).rank(history, exclude=NOTHING, k=NUM_ITEMS, lift=lift)
+    expected = scores + scores.std() * lift
+    assert ranked.rows.tolist() == np.argsort(-expected, kind="stable").tolist()
+    assert ranked.merits == pytest.approx(expected[ranked.rows], abs=1e-5)
+    assert ranked.scores == pytest.approx(scores[ranked.rows], abs=1e-5)
+    large, far = large_flagship(6000), np.zeros(6000, np.float32)
+    far[np.argsort(large.score(history)[0])[:3]] = 100
+    found = ranker_of(large, exact_up_to=500).rank(history, exclude=NOTHING, k=5, lift=far)
+    assert set(found.rows[:3]) == set(np.flatnonzero(far))
+
+
+def test_of_each_platform_come_as_many(flagship) -> None:
+    history = random_histories([5])
+    found = ranker_of(flagship).rank(history, exclude=NOTHING, k=2, each_platform=True)
+    assert np.bincount(PLATFORM_OF[found.rows]).tolist() == [2, 2, 2]
+    assert (np.diff(found.scores) <= 0).all()
+    scores = flagship.score(history)[0]
+    assert ranker_of(flagship).scores(history, found.rows) == pytest.approx(scores[found.rows], abs=1e-5)
+    for rows in (np.flatnonzero(number == PLATFORM_OF) for number in range(3)):
+        assert rows[np.argmax(scores[rows])] in found.rows
+
+
 def test_fewer_are_returned_where_fewer_are_left(flagship) -> None:
     exclude = np.arange(2, NUM_ITEMS)
     ranked = ranker_of(flagship).rank(random_histories([3]), exclude=exclude, k=10)

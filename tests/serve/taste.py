@@ -32,7 +32,7 @@ class TasteRanker:
         rows = [row for row in np.argsort(-scores, kind="stable") if allowed[row]][:k]
         return SimpleNamespace(rows=np.array(rows, dtype=np.int64), scores=scores[rows].astype(np.float32))
 
-    def rank(self, history, *, platforms, exclude, k, allowed=None):
+    def rank(self, history, *, platforms, exclude, k, allowed):
         return self._best(self.popularity + self._parts(history).sum(axis=0), platforms, exclude, k)
 
     def explain(self, history, rows, most):
@@ -47,7 +47,7 @@ class TasteRanker:
         ]
         return SimpleNamespace(base=base, paths=paths, others=float(sum(parts[event] for event in events[most:])))
 
-    def similar(self, row, *, platforms, k):
+    def similar(self, row, *, platforms, k, allowed):
         return self._best(self.popularity + (self.taste == self.taste[row]), platforms, np.array([row]), k)
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -21,12 +22,15 @@ from graph.tombstones import Tombstones
 from serve.api import MAX_BODY_BYTES
 from serve.app import create_app
 from serve.drain import drain
+from serve.recommender import Recommender
+from serve.scenarios import read_scenarios
 from serve.service import Service
 from tests.planted import person, taste_of
 from tests.serve.conftest import PSEUDONYMS
 from tests.serve.taste import taste_recommender
 
 SPACE_0 = person("space-0")
+SPACE_0_DID = {*(item for platform in SPACE_0.platforms for item in SPACE_0.walked(platform)), "books:crime-0"}
 
 
 def sent(id: str, **fields) -> dict:
@@ -58,7 +62,7 @@ def test_a_known_person_is_recommended_their_taste_with_reasons(client: TestClie
     response = client.post("/v1/recommendations", json={"user_id": SPACE_0.user, "limit": 5})
     assert response.status_code == 200
     answer = response.json()
-    assert answer.keys() == {"recommendation_id", "model_version", "variant", "degraded", "items"}
+    assert answer.keys() == {"recommendation_id", "model_version", "variant", "degraded", "items", "next_cursor"}
     assert (answer["model_version"], answer["variant"], answer["degraded"]) == (
         service.recommender.version,
         "default",
@@ -176,6 +180,68 @@ def test_a_filter_fills_the_list_with_items_that_pass_it(client: TestClient):
     assert not client.post("/v1/recommendations", json=on_tv | {"context": {}}).json()["items"]
 
 
+def pages(ask, limit: int) -> list[list[str]]:
+    """All pages of a list, as item ids."""
+    found, cursor = [], None
+    while True:
+        answer = ask({"limit": limit} | ({"cursor": cursor} if cursor else {})).json()
+        found.append([item["item_id"] for item in answer["items"]])
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            return found
+
+
+def test_pages_are_of_one_list_whatever_happens_meanwhile_but_what_is_seen_leaves_it(
+    client: TestClient, service: Service
+):
+    who = {"account_id": "films:alice@mail.example", "filter": 'platform == "films"'}
+    at_once = client.post("/v1/recommendations", json=who | {"limit": 24}).json()
+    assert at_once["next_cursor"] is None
+    whole = [item["item_id"] for item in at_once["items"]]
+    assert len(whole) == 24
+    assert pages(lambda page: client.post("/v1/recommendations", json=who | page), 10) == [
+        whole[:10],
+        whole[10:20],
+        whole[20:],
+    ]
+    first = client.post("/v1/recommendations", json=who | {"limit": 10}).json()
+    client.post("/v1/events", json={"events": [sent("e-1", item_id=whole[12], type="PURCHASED", value=None)]})
+    rest = client.post("/v1/recommendations", json=who | {"limit": 20, "cursor": first["next_cursor"]}).json()
+    assert [item["item_id"] for item in rest["items"]] == [item for item in whole[10:] if item != whole[12]]
+    for item in rest["items"]:
+        total = item["base"] + sum(path["contribution"] for path in item["paths"])
+        assert total == pytest.approx(item["score"], abs=1e-4)
+
+
+def test_the_short_form_has_pages_too_and_a_cursor_is_for_its_request_and_model(client: TestClient, service: Service):
+    url = f"/v1/users/{SPACE_0.user}/recommendations"
+    found = pages(lambda page: client.get(url, params=page), 30)
+    items = [item for page in found for item in page]
+    assert len(set(items)) == len(items) == 72 - len({*SPACE_0_DID})
+    cursor = client.get(url, params={"limit": 30}).json()["next_cursor"]
+    for changed in ({"filter": "even"}, {"target_platforms": "films"}, {"diversity": 0.5}):
+        response = client.get(url, params={"cursor": cursor, **changed})
+        assert assert_problem(response, 422, "invalid-cursor")["errors"][0]["pointer"] == "?cursor"
+    assert client.get(url, params={"limit": 7, "explain": False, "cursor": cursor}).status_code == 200
+    service.recommender = taste_recommender()
+    assert_problem(client.get(url, params={"cursor": cursor}), 410, "cursor-expired")
+
+
+def test_a_request_names_a_scenario_or_has_the_default_one(client: TestClient, service: Service):
+    rules = {"kids": {"filter": "even"}, "default": {"filter": "number == 1"}}
+    known = service.recommender
+    service.recommender = Recommender(known.bundle, known._ranker, read_scenarios(rules))
+    url = "/v1/users/user:a/recommendations"
+
+    def numbers(**params) -> set[str]:
+        return {item["item_id"][-1] for item in client.get(url, params={"limit": 100, **params}).json()["items"]}
+
+    assert numbers() == {"1"}
+    assert numbers(scenario="kids") == {"0", "2", "4", "6"}
+    problem = assert_problem(client.get(url, params={"scenario": "adults"}), 422, "unknown-scenario")
+    assert problem["errors"] == [{"pointer": "?scenario", "detail": "there is no scenario adults: use kids, default"}]
+
+
 def test_a_filter_that_is_none_is_told_with_pointer_and_position(client: TestClient):
     wrong = "number >= 5 and colour == 'red'"
     response = client.post("/v1/recommendations", json={"user_id": "user:a", "filter": wrong})
@@ -255,7 +321,10 @@ def bad_bodies() -> list:
         pytest.param({"account_id": "films:" + "a" * 300}, "/account_id", id="account length"),
         pytest.param({"user_id": "user:a", "limit": 0}, "/limit", id="limit 0"),
         pytest.param({"user_id": "user:a", "limit": 101}, "/limit", id="limit 101"),
-        pytest.param({"user_id": "user:a", "diversity": 0.5}, "/diversity", id="field of another issue"),
+        pytest.param({"user_id": "user:a", "diversity": 1.5}, "/diversity", id="diversity"),
+        pytest.param({"user_id": "user:a", "scenario": "none"}, "/scenario", id="scenario"),
+        pytest.param({"user_id": "user:a", "cursor": "none"}, "/cursor", id="cursor"),
+        pytest.param({"user_id": "user:a", "context": {"a b": 1}}, "/context/a b/[key]", id="context"),
         pytest.param({"user_id": "user:a", "target_platforms": []}, "/target_platforms", id="no platform"),
         pytest.param(
             {"user_id": "user:a", "target_platforms": ["radio"]}, "/target_platforms/0", id="unknown platform"
@@ -345,6 +414,7 @@ def test_a_failure_of_ours_is_500_without_its_secrets(client: TestClient, servic
     class Broken:
         version = "broken"
         bundle = service.recommender.bundle
+        scenarios: ClassVar[dict] = {}
 
         def recommend(self, *_args, **_fields):
             raise ZeroDivisionError(identity)

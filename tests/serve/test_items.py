@@ -83,6 +83,29 @@ def test_an_item_put_a_moment_ago_is_recommended_to_who_wants_its_like(client: T
     assert item["base"] + sum(path["contribution"] for path in item["paths"]) == pytest.approx(item["score"], abs=1e-4)
 
 
+def test_a_page_holds_new_items_by_key_wherever_they_stand_and_leaves_deleted_ones_out(
+    client: TestClient, reader: Reader, service: Service
+):
+    for key in (NEW, "films:newer"):
+        client.put(f"/v1/items/{key}", json={"title": "A crime story"})
+    reader.step()
+    who = {"events": [{"item_id": "films:garden-0", "type": "RATED"}], "target_platforms": ["films"]}
+    whole = [item["item_id"] for item in client.post("/v1/recommendations", json=who | {"limit": 100}).json()["items"]]
+    cursor = client.post("/v1/recommendations", json=who | {"limit": 1}).json()["next_cursor"]
+    gone = next(item for item in whole[1:] if item not in (NEW, "films:newer"))
+    client.delete(f"/v1/items/{gone}")
+    client.put("/v1/items/films:a", json={"title": "A space story"})
+    reader.step()
+    base = service.base
+    changes = [change for change in service.outbox.catalogue.since(0) if change.item]
+    for order in (changes, changes[::-1]):
+        service.recommender = base
+        other = base.grown(order).without({gone})
+        service.shelf.of = lambda _base, other=other: other
+        page = client.post("/v1/recommendations", json=who | {"limit": 100, "cursor": cursor}).json()
+        assert [item["item_id"] for item in page["items"]] == [item for item in whole[1:] if item != gone]
+
+
 def test_what_was_done_with_a_new_item_counts_and_it_has_similar_ones(client: TestClient, reader: Reader):
     client.put(f"/v1/items/{NEW}", json={"title": "A crime story"})
     assert client.post("/v1/events", json={"events": [sent("n-1", item_id=NEW)]}).json()["accepted"] == 1

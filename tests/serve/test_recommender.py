@@ -75,6 +75,7 @@ def test_a_path_names_its_event(recommender):
         "item_id": "films:garden-2",
         "title": "Überraschung im Garten 花园",
         "type": "RATED",
+        "value": None,
         "at": "2024-05-01T01:00:00Z",
     }
 
