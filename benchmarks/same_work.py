@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from graph.keys import ItemKey
 from ingest.same_work import FEATURES, NEIGHBOURS, SCORING, Scoring, Work, candidates_of, features, same_works, year_of
 from ingest.sources.movielens import fetch
-from models.text import DEFAULT_MODEL, TextModel
+from models.text import DEFAULT_MODEL, TextEncoder, open_model
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--var", type=Path, default=Path("var/benchmarks"))
     options = parser.parse_args()
     films = catalogue(fetch(options.var / "sources" / "movielens-100k", lambda text: print(text, file=sys.stderr)))
-    encode = remembering(TextModel.load(options.text_model))
+    encode = remembering(open_model(options.text_model))
     halves = list(films)
     random.Random(0).shuffle(halves)
     middle = len(halves) // 2
@@ -204,7 +204,7 @@ def fit(scenes: Sequence[Scene]) -> Scoring:
     return fitted
 
 
-def remembering(model: TextModel) -> Encode:
+def remembering(model: TextEncoder) -> Encode:
     """The model's `encode`, each text once."""
     known: dict[str, NDArray[np.float32]] = {}
 

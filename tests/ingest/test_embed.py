@@ -61,7 +61,7 @@ def test_the_road_of_vectors_from_first_run_to_removed_nodes(store: Store, var: 
     expected = TextModel.load().encode(list(FILMS.values()))
     found, present = read_vectors(var / "vectors" / DEFAULT_MODEL / "Item.parquet", [*FILMS, "f:4"])
     assert present.tolist() == [True, True, True, False]
-    np.testing.assert_allclose(found[:3], expected, atol=1e-5)
+    np.testing.assert_allclose(found[:3], expected, atol=2e-3)
     assert list(vectors_of(var, "Genre")) == ["genre:Drama"]
 
     # Nothing changed: neither Ray nor the model is asked, and no file is touched.
