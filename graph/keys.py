@@ -247,15 +247,13 @@ class Pseudonyms:
                     f"the pseudonym key has {len(each)} bytes: give at least 16, for example "
                     "ISTHMUS_PSEUDONYM_KEY=$(openssl rand -hex 32)"
                 )
-        self._hmac, *self._rotations = (hmac.new(each, digestmod=hashlib.sha256) for each in secrets)
+        self._hmac, *self._rotations = (hmac.new(each, digestmod="sha256") for each in secrets)
 
     def digest(self, *parts: str) -> str:
         """32 hexadecimal characters for these parts; ("a", "bc") and ("ab", "c") differ."""
         mac = self._hmac.copy()
-        for part in parts:
-            raw = part.encode()
-            mac.update(len(raw).to_bytes(4, "big"))
-            mac.update(raw)
+        encoded = [part.encode() for part in parts]
+        mac.update(b"".join([piece for raw in encoded for piece in (len(raw).to_bytes(4, "big"), raw)]))
         digest = mac.hexdigest()[:32]
         for rotation in self._rotations:
             digest = _rotated(rotation, tombstone(digest))

@@ -31,6 +31,7 @@ from neo4j.exceptions import (
 )
 from numpy.typing import NDArray
 
+from graph.columns import EventColumns
 from graph.errors import RecordError, SchemaError, StoreError, StoreUnavailableError, StoreUrlError
 from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
 from graph.links import Known, resolve, settle, touched
@@ -357,6 +358,9 @@ class Neo4jStore:
 
     def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
         return self._in_batches(edges, self._upsert_edge_batch)
+
+    def upsert_events(self, events: EventColumns) -> WriteCounts:
+        return self.upsert_edges(events.events())
 
     def link(self, links: Iterable[Link]) -> WriteCounts:
         self._prepare(("Account", "User"), ())

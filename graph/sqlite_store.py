@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from graph.columns import EventColumns
 from graph.errors import IsthmusError, RecordError, StoreError, StoreUnavailableError, StoreUrlError
 from graph.keys import AccountKey, IdentityKey, ItemKey, NodeKey, UserKey, lone_user, tombstone
 from graph.links import Known, resolve, settle, touched
@@ -332,6 +333,13 @@ class SqliteStore:
     def upsert_edges(self, edges: Iterable[Edge]) -> WriteCounts:
         return self._in_batches(edges, _write_edges)
 
+    def upsert_events(self, events: EventColumns) -> WriteCounts:
+        counts = WriteCounts()
+        for part in events.parts(TRANSACTION):
+            with self._write() as connection:
+                counts += _write_events(connection, part)
+        return counts
+
     def link(self, links: Iterable[Link]) -> WriteCounts:
         return self._in_batches(links, _write_links)
 
@@ -478,10 +486,8 @@ class SqliteStore:
         return report
 
     def erased(self, keys: Collection[AccountKey | UserKey]) -> set[str]:
-        graves = {key: tombstone(key.digest) for key in keys}
         with self._read() as connection:
-            buried = _buried(connection, graves.values())
-        return {str(key) for key, grave in graves.items() if grave in buried}
+            return _erased(connection, keys)
 
     def bury(self, tombstones: Iterable[str]) -> None:
         with self._write() as connection:
@@ -642,9 +648,8 @@ def _write_nodes(connection: _Connection, batch: list[Node]) -> WriteCounts:
     items = [node for node in batch if type(node) is Item]
     entities = [node for node in batch if type(node) is Entity]
     plain = [(node.key.label, str(node.key)) for node in batch if isinstance(node, Platform | User | Account)]
-    graves = {tombstone(node.key.digest): node.key for node in batch if isinstance(node, Account)}
-    if buried := _buried(connection, graves):
-        raise was_erased(min(graves[grave] for grave in buried))
+    if erased := _erased(connection, [node.key for node in batch if isinstance(node, Account)]):
+        raise was_erased(min(erased))
     before = _last_id(connection)
     connection.executemany(INSERT_KEY, plain)
     written_platforms = _last_id(connection) - before
@@ -675,38 +680,28 @@ def _write_nodes(connection: _Connection, batch: list[Node]) -> WriteCounts:
 
 
 def _write_edges(connection: _Connection, batch: list[Edge]) -> WriteCounts:
-    events = [edge for edge in batch if type(edge) is Event]
+    events = EventColumns.of(edge for edge in batch if type(edge) is Event)
     relations = [edge for edge in batch if type(edge) is Relation]
     return _write_events(connection, events) + _write_relations(connection, relations)
 
 
-def _write_events(connection: _Connection, events: list[Event]) -> WriteCounts:
+def _write_events(connection: _Connection, events: EventColumns) -> WriteCounts:
     if not events:
         return WriteCounts()
-    for name in {event.type for event in events}:
+    for name in set(events.type):
         if _holds(connection, "relations", name):
             raise wrong_type(name)
-    accounts = connection.ids("Account", {event.account for event in events})
-    items = connection.ids("Item", {event.item for event in events})
+    accounts = connection.ids("Account", set(events.account))
+    items = connection.ids("Item", set(events.item))
     try:
-        rows = [
-            (
-                event.type,
-                event.event_id,
-                accounts[event.account],
-                items[event.item],
-                (event.at - EPOCH) // MICROSECOND,
-                event.sequence,
-                event.value,
-                event.weight,
-                _json(event.context) if event.context else "{}",
-            )
-            for event in events
-        ]
+        account_ids = [accounts[key] for key in events.account]
+        item_ids = [items[key] for key in events.item]
     except KeyError as error:
-        first = next(event for event in events if event.account not in accounts or event.item not in items)
-        missing = first.item if first.account in accounts else first.account
-        raise dangling(f"event {first.event_id}", missing) from error
+        ends = zip(events.event_id, events.account, events.item, strict=True)
+        id, account, item = next(end for end in ends if end[1] not in accounts or end[2] not in items)
+        raise dangling(f"event {id}", item if account in accounts else account) from error
+    said = events.at, events.sequence, events.value, events.weight, events.context
+    rows = list(zip(events.type, events.event_id, account_ids, item_ids, *said, strict=True))
     rows.sort(key=itemgetter(1))  # in the order of the index, or digests touch all of its pages; the first stays first
     created = connection.executemany(INSERT_EVENT, rows).rowcount
     return WriteCounts(created, len(events) - created)
@@ -893,11 +888,12 @@ def _erase(
     return ErasureReport(user, tuple(sorted(keys)), events, digests)
 
 
-def _buried(connection: _Connection, graves: Collection[str]) -> set[str]:
+def _erased(connection: _Connection, keys: Collection[AccountKey | UserKey]) -> set[str]:
     if connection.execute("SELECT 1 FROM tombstones LIMIT 1").fetchone() is None:
         return set()
+    graves = {tombstone(key.digest): str(key) for key in keys}
     query = "SELECT hash FROM tombstones WHERE hash IN (SELECT value FROM json_each(?))"
-    return {grave for (grave,) in connection.execute(query, (json.dumps(list(graves)),))}
+    return {graves[grave] for (grave,) in connection.execute(query, (json.dumps(list(graves)),))}
 
 
 class _Facts:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from graph.columns import EventColumns
 from graph.errors import StoreUrlError
 from graph.keys import AccountKey, ItemKey, NodeKey, UserKey
 from graph.links import Known
@@ -108,6 +109,9 @@ class Store(Protocol):
         An event_id is unique within its type; a type is for events or for relations. Batches as in `upsert_nodes`.
         Endpoints that do not exist are an error (StoreError names the first); nothing of that batch is written.
         """
+
+    def upsert_events(self, events: EventColumns) -> WriteCounts:
+        """Write many events, as `upsert_edges` writes each of them."""
 
     def link(self, links: Iterable[Link]) -> WriteCounts:
         """State which person an account belongs to. An account has one OF; evidence replaces it, LONE never does.

@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from graph.columns import EventColumns
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
 from graph.records import LONE, Entity, Event, Item, Platform, Relation
 from graph.store import Store, WriteCounts
 from graph.tombstones import Tombstones
+from ingest.batches import BATCH, Reading, by_row
 from ingest.errors import IngestError, redacted
 from ingest.identity import People
 from ingest.mapping import (
@@ -32,7 +34,6 @@ from ingest.mapping import (
     Mapping,
     Relations,
     Triples,
-    optional_columns,
 )
 from ingest.parse import (
     Keyring,
@@ -44,7 +45,6 @@ from ingest.parse import (
     account_parser,
     account_reader,
     entity_parser,
-    event_parser,
     follow_parser,
     identity_parser,
     item_parser,
@@ -52,15 +52,13 @@ from ingest.parse import (
     relation_parser,
     triple_parser,
 )
+from ingest.parse_events import event_columns_parser
 from ingest.plan import Part, opened, plan
 from ingest.quarantine import BadRow, Broken, Origin, Quarantine, state_of
 from ingest.report import FileReport, IngestReport
 from ingest.rules import Rule
 from ingest.sources.files import is_url
-from ingest.sources.rows import Malformed, Row, Source
-
-BATCH: Final = 50_000
-"""Rows that are parsed and written together."""
+from ingest.sources.rows import Malformed
 
 _QUIET_S: Final = 2.0
 """A run shorter than this shows no progress bar."""
@@ -125,6 +123,7 @@ _UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier 
 _OTHERWISE: Final = "is not what an earlier row says"
 
 RecordT = TypeVar("RecordT")
+RecordsT = TypeVar("RecordsT", list[Any], EventColumns)
 KeyT = TypeVar("KeyT", bound=str)
 
 
@@ -173,30 +172,35 @@ class Run:
         source = opened(part)
         try:
             given = part.mapping, source.columns, self._keyring
-            reading = _Reading(part, origin, source, lines, account_reader(part.section, *given))
+            account_of = account_reader(part.section, *given)
+
+            def rows(parse: Callable[[Values], RecordT | Rejected]) -> Reading[list[RecordT]]:
+                return Reading(part, source, account_of, by_row(parse), lines)
+
             match part.section:
                 case Identities() as section:
-                    self._read(reading, identity_parser(section, *given), self._write_identities)
+                    self._read(rows(identity_parser(section, *given)), origin, self._write_identities)
                 case Accounts() as section:
-                    self._read(reading, account_parser(section, *given), self._write_accounts)
+                    self._read(rows(account_parser(section, *given)), origin, self._write_accounts)
                 case Items() as section:
-                    self._read(reading, item_parser(section, *given), self._write_items)
+                    self._read(rows(item_parser(section, *given)), origin, self._write_items)
                     self._partial |= self.files[-1].read == part.limit
                 case Events() as section:
-                    parse = event_parser(section, *given, latest=self._latest)
-                    self._read(reading, parse, self._event_writer(section))
+                    parse = event_columns_parser(section, *given, latest=self._latest)
+                    writer = self._event_writer(section)
+                    self._read(Reading(part, source, account_of, parse, lines), origin, writer)
                 case Follows() as section:
-                    self._read(reading, follow_parser(section, *given), self._write_follows)
+                    self._read(rows(follow_parser(section, *given)), origin, self._write_follows)
                 case Entities() as section:
-                    self._read(reading, entity_parser(section, *given), self._write_entities)
+                    self._read(rows(entity_parser(section, *given)), origin, self._write_entities)
                 case Relations() as section:
-                    self._read(reading, relation_parser(section, *given), self._write_triples)
+                    self._read(rows(relation_parser(section, *given)), origin, self._write_triples)
                 case ItemLinks() as section:
                     links = self._links.setdefault(id(part.knowledge), {})
-                    self._read(reading, link_parser(section, *given), self._holder(links))
+                    self._read(rows(link_parser(section, *given)), origin, self._holder(links))
                 case Triples() if part.knowledge is not None:
                     links = self._links.get(id(part.knowledge), {})
-                    self._read(reading, triple_parser(part.knowledge, *given, links), self._write_triples)
+                    self._read(rows(triple_parser(part.knowledge, *given, links)), origin, self._write_triples)
         finally:
             source.close()
 
@@ -213,62 +217,30 @@ class Run:
         finally:
             source.close()
 
-    def _read(
-        self,
-        reading: "_Reading",
-        parse: Callable[[Values], RecordT | Rejected],
-        write: "Callable[[list[RecordT]], _Written]",
-    ) -> None:
+    def _read(self, reading: "Reading[RecordsT]", origin: Origin, write: "Callable[[RecordsT], _Written]") -> None:
         started = time.perf_counter()
-        part, origin = reading.part, reading.origin
-        nothing = frozenset(part.section.missing)
-        optional = [(name, reading.source.columns.index(column)) for name, column in optional_columns(part.section)]
+        part = reading.part
         missing: Counter[str] = Counter()
         read = accepted = duplicates = rejected = 0
-        places: list[tuple[int, Values]] = []
-        records: list[RecordT] = []
-        bad: list[BadRow] = []
-
-        def flush() -> None:
-            nonlocal accepted, duplicates, rejected
-            if records:
-                written = write(records)
+        for batch in reading.batches():
+            bad = list(batch.bad)
+            if batch.records:
+                written = write(batch.records)
                 accepted += written.counts.created
                 duplicates += written.counts.existing
-                bad.extend(reading.bad_row(*places[at], reason) for at, reason in written.refused)
-            for name, at in optional:
-                missing[name] += sum(not values[at].strip() for _, values in places)
+                bad += [reading.bad_row(batch.lines[at], batch.rows[at], reason) for at, reason in written.refused]
             if erased := self.people.erased(row.account for row in bad if row.account is not None):
                 # Of somebody who was erased nothing is kept, not even a pseudonym beside another fault.
-                bad[:] = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
-            rejected += len(bad)
+                bad = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
             bad.sort(key=lambda row: row.line)
             self._count(origin, bad)
             if bad:
                 self._quarantine.add(origin, state_of(part.file), bad)
+            read += batch.read
+            rejected += len(bad)
+            missing += batch.missing
             if self._progress is not None:
                 self._progress.update(part, reading.source.position())
-            places.clear()
-            records.clear()
-            bad.clear()
-
-        rows = reading.rows()
-        while batch := list(islice(rows, BATCH)):
-            read += len(batch)
-            for line, values in batch:
-                if isinstance(values, Malformed):
-                    rule = Rule.ENCODING if values.undecodable else Rule.MALFORMED
-                    bad.append(BadRow(line, Rejected("", "", values.rule, rule)))
-                    continue
-                if nothing:
-                    values = ["" if value in nothing else value for value in values]
-                record = parse(values)
-                if isinstance(record, Rejected):
-                    bad.append(reading.bad_row(line, values, record))
-                else:
-                    places.append((line, values))
-                    records.append(record)
-            flush()
         self._quarantine.settle(origin, 1 if part.file.stretch is None else part.file.stretch.first_line)
         if accepted + duplicates + rejected != read:
             raise IngestError(
@@ -277,7 +249,7 @@ class Run:
             )
         seconds = time.perf_counter() - started
         counts = read, accepted, duplicates, rejected
-        self.files.append(FileReport(origin.file, origin.section, *counts, seconds, dict(+missing)))
+        self.files.append(FileReport(origin.file, origin.section, *counts, seconds, dict(missing)))
 
     def _count(self, origin: Origin, bad: Sequence[BadRow]) -> None:
         for row in bad:
@@ -346,25 +318,28 @@ class Run:
                     break
         return refused
 
-    def _event_writer(self, section: Events) -> "Callable[[list[Event]], _Written]":
+    def _event_writer(self, section: Events) -> "Callable[[EventColumns], _Written]":
         # An id that is a hash of all that an event says but its value can only be told again with another value.
         may_contradict = section.id is not None or section.value is not None
 
-        def write(events: list[Event]) -> _Written:
-            absent = self._absent([event.item for event in events])
-            erased = self.people.erased(event.account for event in events)
-            refused, kept = [], list(enumerate(events))
+        def write(events: EventColumns) -> _Written:
+            absent = self._absent(events.item)
+            erased = self.people.erased(events.account)
+            refused: list[tuple[int, Rejected]] = []
+            kept: Sequence[int] = range(len(events))
             if absent or erased:
-                for at, event in enumerate(events):
-                    if event.account in erased:
+                for at, (account, item) in enumerate(zip(events.account, events.item, strict=True)):
+                    if account in erased:
                         refused.append((at, _ERASED))
-                    elif event.item in absent:
-                        refused.append((at, Rejected("item", event.item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
-                kept = [(at, each) for at, each in kept if each.item not in absent and each.account not in erased]
-            self.people.write_seen(event.account for _, event in kept)
-            counts = self._store.upsert_edges(event for _, event in kept)
+                    elif item in absent:
+                        refused.append((at, Rejected("item", item, _UNKNOWN_ITEM, Rule.UNKNOWN_ITEM)))
+                gone = {at for at, _ in refused}
+                kept = [at for at in kept if at not in gone]
+                events = events.take(kept)
+            self.people.write_seen(events.account)
+            counts = self._store.upsert_events(events)
             if may_contradict and counts.existing:
-                contradicting = self._contradicting_events(kept)
+                contradicting = self._contradicting_events(list(zip(kept, events.events(), strict=True)))
                 counts = WriteCounts(counts.created, counts.existing - len(contradicting))
                 refused += contradicting
             return _Written(counts, refused)
@@ -443,7 +418,7 @@ class Run:
         self._remember(self._entities, new)
         return _Written(self._store.upsert_edges(triple.relation for triple in parsed), refused)
 
-    def _absent(self, keys: list[ItemKey]) -> set[ItemKey]:
+    def _absent(self, keys: Iterable[ItemKey]) -> set[ItemKey]:
         """Those of the keys that the store has no item of."""
         unknown = set(keys) - self._items
         if not unknown:
@@ -470,38 +445,6 @@ def _no_cycle_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """One file that is being read."""
-
-    part: Part
-    origin: Origin
-    source: Source
-    lines: Collection[int] | None
-    """The lines to read; None for all."""
-    account_of: Callable[[Values], AccountKey | None]
-
-    def rows(self) -> Iterator[Row]:
-        if self.lines is None:
-            yield from self.source.rows()
-            return
-        wanted = set(self.lines)
-        for row in self.source.rows() if wanted else ():
-            if row[0] in wanted:
-                wanted.remove(row[0])
-                yield row
-                if not wanted:
-                    return
-        for line in sorted(wanted):
-            yield line, Malformed("begins no row as the mapping now reads the file")
-
-    def bad_row(self, line: int, values: Values, reason: Rejected) -> BadRow:
-        """A row that is not taken, with what must not be kept of it."""
-        private = self.part.mapping.private_columns
-        ids = [value for name, value in zip(self.source.columns, values, strict=True) if name in private]
-        return BadRow(line, reason, self.account_of(values), ids)
 
 
 @dataclass(frozen=True, slots=True)

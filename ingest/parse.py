@@ -3,7 +3,6 @@
 Raw ids of accounts and persons go into `Keyring` and come out as pseudonyms; no record, reason or value holds one.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from graph.keys import (
     UserKey,
     check_platform,
 )
-from graph.records import Attributes, Entity, Event, Evidence, Item, Relation, event_digest
+from graph.records import Attributes, Entity, Evidence, Item, Relation
 from ingest.identity import normal_identity
 from ingest.mapping import (
     Accounts,
@@ -39,17 +38,12 @@ from ingest.mapping import (
     PlatformRule,
     Relations,
     Section,
-    TypeRule,
-    ValueRule,
 )
 from ingest.rules import Rule
 from ingest.sources.rows import LIST_SEPARATOR
 
 Values = Sequence[str]
 """The fields of a row, in the order of the file's columns."""
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""When events happened whose source knows no times."""
 
 _CACHED: Final = 1_000_000
 """Distinct ids whose keys are held; at this many the cache begins anew, so memory has a bound."""
@@ -151,12 +145,12 @@ def account_reader(
             column, rule = section.account, _identity_platform(section, mapping)
         case _:
             return lambda _: None
-    platform_of, at = _platform(rule, columns), columns.index(column)
+    platform_of, at = platform_reader(rule, columns), columns.index(column)
 
     def account_of(values: Values) -> AccountKey | None:
         try:
-            return _account_key(keyring, platform_of(values), values[at], "account")
-        except _Reject:
+            return account_key(keyring, platform_of(values), values[at], "account")
+        except Refused:
             return None
 
     return account_of
@@ -166,18 +160,18 @@ def item_parser(
     section: Items, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], ParsedItem | Rejected]:
     """Compile the parser of a catalogue's rows."""
-    platform_of = _platform(mapping.platform, columns)
+    platform_of = platform_reader(mapping.platform, columns)
     id_at = columns.index(section.id)
     title_of, text_of, url_of = (_optional(column, columns) for column in (section.title, section.text, section.url))
-    created_of = _instant(section.created_at, columns, "created_at") if section.created_at else None
+    created_of = instant_reader(section.created_at, columns, "created_at") if section.created_at else None
     created_at = columns.index(section.created_at.column) if section.created_at else 0
-    attributes_of = _attributes(section.attributes, columns)
+    attributes_of = attributes_reader(section.attributes, columns)
     names_of = [(_names(rule, columns), rule.kind, rule.relation) for rule in section.entities]
     entity_of = _entities()
 
     def parse(values: Values) -> ParsedItem | Rejected:
         try:
-            key = _item_key(keyring, platform_of(values), values[id_at], "id")
+            key = item_key(keyring, platform_of(values), values[id_at], "id")
             created = created_of(values) if created_of is not None and values[created_at] else None
             item = Item(key, title_of(values), text_of(values), url_of(values), created, attributes_of(values))
             found: dict[tuple[str, str], tuple[Entity, Relation]] = {}
@@ -186,7 +180,7 @@ def item_parser(
                     entity = entity_of("entities", kind, name)
                     found[relation, entity.key] = entity, Relation(relation, key, entity.key)
             return ParsedItem(item, tuple(found.values()))
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -196,9 +190,9 @@ def account_parser(
     section: Accounts, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], ParsedAccount | Rejected]:
     """Compile the parser of a list of accounts."""
-    platform_of = _platform(mapping.platform, columns)
+    platform_of = platform_reader(mapping.platform, columns)
     id_at = columns.index(section.id)
-    since = _instant(section.at, columns) if section.at else None
+    since = instant_reader(section.at, columns) if section.at else None
     since_at = columns.index(section.at.column) if section.at else 0
     named = {"mail": section.mail, "phone": section.phone}
     shared = [(kind, columns.index(column)) for kind, column in named.items() if column is not None]
@@ -207,25 +201,25 @@ def account_parser(
 
     def parse(values: Values) -> ParsedAccount | Rejected:
         try:
-            account = _account_key(keyring, platform_of(values), values[id_at], "id")
+            account = account_key(keyring, platform_of(values), values[id_at], "id")
             at = since(values) if since is not None and values[since_at].strip() else None
             found: list[Evidence] = []
             for kind, place in shared:
                 if raw := values[place].strip():
                     normal = normal_identity(kind, raw)
                     if normal is None:
-                        _reject(
+                        refuse(
                             kind, "", f"is neither {_MEANT[kind]} nor a hash of one in hexadecimal", Rule.NO_IDENTITY
                         )
                     found.append(Evidence(account, keyring.identity(kind, normal), source, at))
             for platform, place in logins:
                 if values[place].strip():
-                    other = _account_key(keyring, platform, values[place], "logins")
+                    other = account_key(keyring, platform, values[place], "logins")
                     if other == account:
-                        _reject("logins", "", "is the account itself", Rule.ITSELF)
+                        refuse("logins", "", "is the account itself", Rule.ITSELF)
                     found.append(Evidence(account, other, source, at))
             return ParsedAccount(account, tuple(found))
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -235,62 +229,16 @@ def identity_parser(
     section: Identities, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], tuple[AccountKey, UserKey] | Rejected]:
     """Compile the parser of an identity table."""
-    platform_of = _platform(_identity_platform(section, mapping), columns)
+    platform_of = platform_reader(_identity_platform(section, mapping), columns)
     account_at, person_at = columns.index(section.account), columns.index(section.person)
 
     def parse(values: Values) -> tuple[AccountKey, UserKey] | Rejected:
         try:
-            account = _account_key(keyring, platform_of(values), values[account_at], "account")
+            account = account_key(keyring, platform_of(values), values[account_at], "account")
             return account, keyring.user(values[person_at])
         except KeyFormatError:
             return Rejected("person", "", "is empty or not text", Rule.EMPTY)
-        except _Reject as reject:
-            return reject.reason
-
-    return parse
-
-
-def event_parser(
-    section: Events, mapping: Mapping, columns: Sequence[str], keyring: Keyring, *, latest: datetime | None = None
-) -> Callable[[Values], Event | Rejected]:
-    """Compile the parser of a file of events; one that happened after `latest` is a bad row."""
-    platform_of = _platform(mapping.platform, columns)
-    account_at, item_at = columns.index(section.account), columns.index(section.item)
-    constant = section.type.constant
-    type_of = _event_type(section.type, columns)
-    at_of = _instant(section.at, columns, latest=latest) if section.at else lambda _: EPOCH
-    value_of = _value(section.value, columns) if section.value else None
-    sequence_of = _sequence(columns.index(section.sequence)) if section.sequence else None
-    context_of = _attributes(section.context, columns)
-    marks = section.value.marks if section.value else {}
-    id_at = columns.index(section.id) if section.id else None
-    accounts_of, items_of = keyring.accounts, keyring.items
-    only = mapping.platform.name
-    known_accounts, known_items = (accounts_of(only), items_of(only)) if only else ({}, {})
-
-    def parse(values: Values) -> Event | Rejected:
-        try:
-            raw_account, raw_item = values[account_at], values[item_at]
-            platform = only or platform_of(values)
-            accounts, items = (known_accounts, known_items) if only else (accounts_of(platform), items_of(platform))
-            account = accounts.get(raw_account) or _account_key(keyring, platform, raw_account, "account")
-            item = items.get(raw_item) or _item_key(keyring, platform, raw_item, "item")
-            type, weight = constant or type_of(values)
-            at = at_of(values)
-            sequence = None if sequence_of is None else sequence_of(values)
-            value = None
-            if value_of is not None:
-                value, sign = value_of(values)
-                weight *= sign
-            if id_at is None:
-                event_id = event_digest(type, account, item, at, sequence)
-            else:
-                event_id = _event_id(platform, values[id_at].strip())
-            context = context_of(values)
-            if marks and value is not None:
-                context = {**context, **marks}
-            return Event(event_id, type, account, item, at, weight, value, sequence, context)
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -300,18 +248,18 @@ def follow_parser(
     section: Follows, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], Relation | Rejected]:
     """Compile the parser of a table of who follows whom."""
-    platform_of = _platform(mapping.platform, columns)
+    platform_of = platform_reader(mapping.platform, columns)
     account_at, follows_at = columns.index(section.account), columns.index(section.follows)
 
     def parse(values: Values) -> Relation | Rejected:
         try:
             platform = platform_of(values)
-            account = _account_key(keyring, platform, values[account_at], "account")
-            followed = _account_key(keyring, platform, values[follows_at], "follows")
+            account = account_key(keyring, platform, values[account_at], "account")
+            followed = account_key(keyring, platform, values[follows_at], "follows")
             if account == followed:
-                _reject("follows", "", "is the account itself", Rule.ITSELF)
+                refuse("follows", "", "is the account itself", Rule.ITSELF)
             return Relation("FOLLOWS", account, followed)
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -322,7 +270,7 @@ def entity_parser(
 ) -> Callable[[Values], Entity | Rejected]:
     """Compile the parser of a table of entities."""
     id_at = columns.index(section.id)
-    name_of, attributes_of = _optional(section.name, columns), _attributes(section.attributes, columns)
+    name_of, attributes_of = _optional(section.name, columns), attributes_reader(section.attributes, columns)
 
     def parse(values: Values) -> Entity | Rejected:
         try:
@@ -338,7 +286,7 @@ def relation_parser(
     section: Relations, mapping: Mapping, columns: Sequence[str], keyring: Keyring
 ) -> Callable[[Values], ParsedTriple | Rejected]:
     """Compile the parser of a table of one relation."""
-    platform_of = _platform(mapping.platform, columns)
+    platform_of = platform_reader(mapping.platform, columns)
     item_at, target_at = columns.index(section.item), columns.index(section.target)
     type, kind = section.type, section.kind
     entity_of = _entities()
@@ -346,13 +294,13 @@ def relation_parser(
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
             platform = platform_of(values)
-            item = _item_key(keyring, platform, values[item_at], "item")
+            item = item_key(keyring, platform, values[item_at], "item")
             if kind == "item":
-                other = _item_key(keyring, platform, values[target_at], "target")
+                other = item_key(keyring, platform, values[target_at], "target")
                 return _between_items(type, item, other, "target")
             entity = entity_of("target", kind, values[target_at].strip())
             return ParsedTriple(Relation(type, item, entity.key), entity)
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -367,9 +315,9 @@ def link_parser(
 
     def parse(values: Values) -> tuple[str, ItemKey] | Rejected:
         try:
-            entity = values[entity_at].strip() or _reject("entity", "", "is empty", Rule.EMPTY)
-            return entity, _item_key(keyring, platform, values[item_at], "item")
-        except _Reject as reject:
+            entity = values[entity_at].strip() or refuse("entity", "", "is empty", Rule.EMPTY)
+            return entity, item_key(keyring, platform, values[item_at], "item")
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -390,15 +338,15 @@ def triple_parser(
 
     def item_of(field: str, id: str) -> ItemKey:
         if section.links is None:
-            return _item_key(keyring, platform, id, field)
-        return links.get(id) or _reject(field, id, _UNLINKED, Rule.UNLINKED)
+            return item_key(keyring, platform, id, field)
+        return links.get(id) or refuse(field, id, _UNLINKED, Rule.UNLINKED)
 
     def parse(values: Values) -> ParsedTriple | Rejected:
         try:
             name = values[relation_at].strip()
             rule = rules.get(name)
             if rule is None:
-                _reject("relation", name, "is not among the mapping's relations", Rule.UNKNOWN_RELATION)
+                refuse("relation", name, "is not among the mapping's relations", Rule.UNKNOWN_RELATION)
             ends = [("head", values[head_at].strip()), ("tail", values[tail_at].strip())]
             (near_field, near), (far_field, far) = reversed(ends) if rule.inverse else ends
             item = item_of(near_field, near)
@@ -406,7 +354,7 @@ def triple_parser(
                 return _between_items(rule.type, item, item_of(far_field, far), far_field)
             entity = entity_of(far_field, rule.kind, far)
             return ParsedTriple(Relation(rule.type, item, entity.key), entity)
-        except _Reject as reject:
+        except Refused as reject:
             return reject.reason
 
     return parse
@@ -414,7 +362,7 @@ def triple_parser(
 
 def _between_items(type: str, item: ItemKey, other: ItemKey, field: str) -> ParsedTriple:
     if item == other:
-        _reject(field, other.id, f"is the item itself, which cannot be {type} of itself", Rule.ITSELF)
+        refuse(field, other.id, f"is the item itself, which cannot be {type} of itself", Rule.ITSELF)
     return ParsedTriple(Relation(type, item, other), None)
 
 
@@ -429,14 +377,14 @@ def _remember(known: dict[str, Key], raw: str, key: Key) -> None:
     known[raw] = key
 
 
-class _Reject(Exception):  # noqa: N818  (a way out of a parser, never seen outside)
+class Refused(Exception):  # noqa: N818  (a way out of a parser, never seen outside)
     def __init__(self, reason: Rejected) -> None:
         super().__init__(reason.detail)
         self.reason = reason
 
 
-def _reject(field: str, value: str, detail: str, rule: Rule) -> NoReturn:
-    raise _Reject(Rejected(field, value, detail, rule))
+def refuse(field: str, value: str, detail: str, rule: Rule) -> NoReturn:
+    raise Refused(Rejected(field, value, detail, rule))
 
 
 _UNLINKED: Final = "is not linked to an item of this platform"
@@ -455,26 +403,18 @@ def _identity(raw: str) -> str:
     return text
 
 
-def _account_key(keyring: Keyring, platform: str, raw: str, field: str) -> AccountKey:
+def account_key(keyring: Keyring, platform: str, raw: str, field: str) -> AccountKey:
     try:
         return keyring.account(platform, raw)
     except KeyFormatError:
-        _reject(field, "", "is empty", Rule.EMPTY)
+        refuse(field, "", "is empty", Rule.EMPTY)
 
 
-def _item_key(keyring: Keyring, platform: str, raw: str, field: str) -> ItemKey:
+def item_key(keyring: Keyring, platform: str, raw: str, field: str) -> ItemKey:
     try:
         return keyring.item(platform, raw)
     except KeyFormatError:
-        _reject(field, raw, *((_ID_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY)))
-
-
-def _event_id(platform: str, raw: str) -> str:
-    if not raw:
-        _reject("id", "", "is empty", Rule.EMPTY)
-    if len(raw) + len(platform) >= MAX_KEY_LENGTH:
-        _reject("id", raw, f"has {len(raw)} characters: an event's id has at most {MAX_KEY_LENGTH}", Rule.KEY_FORM)
-    return f"{platform}:{raw}"
+        refuse(field, raw, *((_ID_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY)))
 
 
 def _identity_platform(section: Identities, mapping: Mapping) -> PlatformRule:
@@ -483,7 +423,7 @@ def _identity_platform(section: Identities, mapping: Mapping) -> PlatformRule:
     return PlatformRule(column=section.platform, names=mapping.platform.names)
 
 
-def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], str]:
+def platform_reader(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], str]:
     if rule.column is None:
         name = rule.name or ""
         return lambda _: name
@@ -497,9 +437,7 @@ def _platform(rule: PlatformRule, columns: Sequence[str]) -> Callable[[Values], 
             try:
                 name = check_platform("-".join(raw.lower().split()))
             except KeyFormatError:
-                _reject(
-                    "platform", raw, *((_PLATFORM_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY))
-                )
+                refuse("platform", raw, *((_PLATFORM_FORM, Rule.KEY_FORM) if raw.strip() else ("is empty", Rule.EMPTY)))
             if len(known) < _CACHED:
                 known[raw] = name
         return name
@@ -514,7 +452,7 @@ def _optional(column: str | None, columns: Sequence[str]) -> Callable[[Values], 
     return lambda values: values[at].replace(LIST_SEPARATOR, " ").strip() or None
 
 
-def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Values], Attributes]:
+def attributes_reader(named: Map[str, str], columns: Sequence[str]) -> Callable[[Values], Attributes]:
     """The named columns that are not empty; a list stays a list."""
     if not named:
         nothing: Attributes = {}
@@ -527,7 +465,7 @@ def _attributes(named: Map[str, str], columns: Sequence[str]) -> Callable[[Value
     }
 
 
-def _instant(
+def instant_reader(
     rule: Instant, columns: Sequence[str], field: str = "at", latest: datetime | None = None
 ) -> Callable[[Values], datetime]:
     read = _number_of_time(rule, columns, field) if rule.is_number else _text_of_time(rule, columns, field)
@@ -540,9 +478,9 @@ def _instant(
     def within(values: Values) -> datetime:
         instant = read(values)
         if instant < first:
-            _reject(field, values[at], f"is before {first:%Y-%m-%d}, the earliest of the mapping", Rule.TOO_EARLY)
+            refuse(field, values[at], f"is before {first:%Y-%m-%d}, the earliest of the mapping", Rule.TOO_EARLY)
         if instant > last:
-            _reject(field, values[at], f"is {instant:%Y-%m-%d}, later than when it is read", Rule.IN_THE_FUTURE)
+            refuse(field, values[at], f"is {instant:%Y-%m-%d}, later than when it is read", Rule.IN_THE_FUTURE)
         return instant
 
     return within
@@ -564,11 +502,11 @@ def _number_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callab
         except ValueError:
             pass
         except (OverflowError, OSError):
-            _reject(field, text, detail, Rule.NOT_AN_INSTANT)
+            refuse(field, text, detail, Rule.NOT_AN_INSTANT)
         try:
             return from_timestamp(float(text) / scale, UTC)
         except (ValueError, OverflowError, OSError):
-            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text.strip() else ("is empty", Rule.EMPTY)))
+            refuse(field, text, *((detail, Rule.NOT_AN_INSTANT) if text.strip() else ("is empty", Rule.EMPTY)))
 
     return from_number
 
@@ -589,69 +527,13 @@ def _text_of_time(rule: Instant, columns: Sequence[str], field: str) -> Callable
                     return instant.replace(tzinfo=UTC)
                 local, instant = instant, instant.replace(tzinfo=zone).astimezone(UTC)
                 if instant.astimezone(zone).replace(tzinfo=None) != local:
-                    _reject(field, text, f"is in the hour that {rule.zone} skipped", Rule.NO_SUCH_TIME)
+                    refuse(field, text, f"is in the hour that {rule.zone} skipped", Rule.NO_SUCH_TIME)
                 return instant
             return instant.astimezone(UTC)
         except (ValueError, OverflowError):
-            _reject(field, text, *((detail, Rule.NOT_AN_INSTANT) if text else ("is empty", Rule.EMPTY)))
+            refuse(field, text, *((detail, Rule.NOT_AN_INSTANT) if text else ("is empty", Rule.EMPTY)))
 
     return from_text
-
-
-def _event_type(rule: TypeRule, columns: Sequence[str]) -> Callable[[Values], tuple[str, float]]:
-    if (constant := rule.constant) is not None:
-        return lambda _: constant
-    at = columns.index(rule.column or "")
-    types = {value: (to.as_, to.resolved_weight) for value, to in rule.values.items()}
-
-    def type_of(values: Values) -> tuple[str, float]:
-        found = types.get(values[at]) or types.get(values[at].strip())
-        if found is None:
-            if not values[at].strip():
-                _reject("type", "", "is empty", Rule.EMPTY)
-            _reject("type", values[at], f"is none of the mapping's types: {', '.join(types)}", Rule.UNKNOWN_TYPE)
-        return found
-
-    return type_of
-
-
-def _sequence(at: int) -> Callable[[Values], int | None]:
-    def sequence_of(values: Values) -> int | None:
-        text = values[at]
-        if not text:
-            return None
-        try:
-            number = int(text)
-        except ValueError:
-            _reject("sequence", text, "is not a whole number", Rule.NOT_A_NUMBER)
-        if not -(2**63) <= number < 2**63:
-            _reject("sequence", text, "is beyond 64 bits", Rule.NOT_A_NUMBER)
-        return number
-
-    return sequence_of
-
-
-def _value(rule: ValueRule, columns: Sequence[str]) -> Callable[[Values], tuple[float | None, int]]:
-    """The value and the sign it gives the weight; an empty field is no value."""
-    at = columns.index(rule.column)
-    low, high = rule.scale or (-math.inf, math.inf)
-    positive_from = -math.inf if rule.positive_from is None else rule.positive_from
-
-    def value_of(values: Values) -> tuple[float | None, int]:
-        text = values[at]
-        if not text:
-            return None, 1
-        try:
-            number = float(text)
-        except ValueError:
-            _reject("value", text, "is not a number", Rule.NOT_A_NUMBER)
-        if not math.isfinite(number):
-            _reject("value", text, "is not a finite number", Rule.NOT_A_NUMBER)
-        if not low <= number <= high:
-            _reject("value", text, f"is beyond the scale {low:g} to {high:g}", Rule.OFF_SCALE)
-        return number, 1 if number >= positive_from else -1
-
-    return value_of
 
 
 def _entities() -> Callable[[str, str, str], Entity]:
@@ -664,7 +546,7 @@ def _entities() -> Callable[[str, str, str], Entity]:
             try:
                 key = EntityKey(kind, name)
             except KeyFormatError:
-                _reject(field, name, _NAME_FORM, Rule.KEY_FORM)
+                refuse(field, name, _NAME_FORM, Rule.KEY_FORM)
             if len(made) >= _CACHED:
                 made.clear()
             made[kind, name] = entity = Entity(key, key.name)

@@ -270,7 +270,7 @@ def test_batches_smaller_than_a_file_change_nothing(
 ) -> None:
     sums, totals = [], []
     for size in (10_000, 1):
-        monkeypatch.setattr("ingest.load.BATCH", size)
+        monkeypatch.setattr("ingest.batches.BATCH", size)
         with open_store(f"sqlite:///{tmp_path / f'{size}.db'}") as store:
             report = run(store, data, mapping(data), mapping(data, VIDEO))
             totals.append((report.total.read, report.total.accepted, report.total.duplicates))
@@ -390,7 +390,7 @@ def test_two_rows_of_one_run_that_call_an_item_differently_contradict_and_a_late
 ) -> None:
     items = "item,title,tags\n1,Tent,\n2,,\n1,Tent,summer\n2,Stove,\n1,Tents,\n1,,\n2,Oven,\n3,Mug,\n"
     for batch in (1, 2, 100):
-        monkeypatch.setattr("ingest.load.BATCH", batch)
+        monkeypatch.setattr("ingest.batches.BATCH", batch)
         (data / "shop/items.csv").write_text(items)
         report = run(store, data)
         assert (report.files[1].read, report.files[1].rejected) == (8, 2)

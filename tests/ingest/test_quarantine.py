@@ -120,11 +120,12 @@ def test_of_10000_rows_with_500_bad_ones_every_one_is_accounted_for(store: Store
 KILLED = """
 import sys
 from pathlib import Path
+import ingest.batches
 import ingest.load
 from graph.keys import Pseudonyms
 from graph.store import open_store
 from ingest.mapping import read_mapping
-ingest.load.BATCH = 100
+ingest.batches.BATCH = 100
 data = Path(sys.argv[1])
 with open_store(f"sqlite:///{data / 'graph.db'}") as store:
     ingest.load.ingest([read_mapping(data / "shop.yaml")], store, Pseudonyms(%r), data / "var", data=data)
