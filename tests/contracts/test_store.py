@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from graph.columns import EventColumns
 from graph.errors import ErasedError, RecordError, SchemaError, StoreError
 from graph.keys import (
     AccountKey,
@@ -323,6 +324,19 @@ def test_the_first_write_of_an_event_wins_and_types_have_ids_of_their_own(store:
     again = [event("same", ANN, HEAT, minutes=99, value=5.0), event("same", BEN, UP, "LIKED", minutes=11)]
     assert store.upsert_edges(again) == WriteCounts(1, 1)
     assert store.history(lone_user(BEN))[-2:] == [first, again[1]]
+
+
+def test_events_in_columns_are_written_as_events_one_by_one_are(store: Store) -> None:
+    fill(store)
+    again = [E1, event("e2", item=UP, minutes=2, weight=-1.0, sequence=7), event("e9", BEN, UP, minutes=9)]
+    assert store.upsert_events(EventColumns.of([*again, event("e9", BEN, HEAT)])) == WriteCounts(1, 3)
+    assert store.events("RATED", ["e9"]) == [event("e9", BEN, UP, minutes=9)]
+    sums = checksum(store)
+    assert store.upsert_events(EventColumns.of(again)) == store.upsert_edges(again) == WriteCounts(0, 3)
+    assert store.upsert_events(EventColumns.of(())) == WriteCounts()
+    with pytest.raises(StoreError, match="event e8 needs films:gone, which is not in the store"):
+        store.upsert_events(EventColumns.of([event("e7"), event("e8", item=ItemKey("films", "gone"))]))
+    assert checksum(store) == sums
 
 
 def test_events_are_found_by_type_and_id_each_once_and_unknown_ones_are_left_out(store: Store) -> None:

@@ -112,17 +112,17 @@ def test_a_retry_that_is_stopped_after_a_file_keeps_the_rows_of_the_others(
     store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(store, data)
-    upsert, calls = type(store).upsert_edges, []
+    upsert, calls = type(store).upsert_events, []
 
-    def stop(self: Store, edges: object) -> object:
-        calls.append(edges)
+    def stop(self: Store, events: object) -> object:
+        calls.append(events)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return upsert(self, edges)  # type: ignore[arg-type]
+        return upsert(self, events)  # type: ignore[arg-type]
 
     (data / "shop.yaml").write_text(MAPPING.replace("{buy: PURCHASED}", "{buy: PURCHASED, look: VIEWED}"))
     with monkeypatch.context() as patched:
-        patched.setattr(type(store), "upsert_edges", stop)
+        patched.setattr(type(store), "upsert_events", stop)
         with pytest.raises(KeyboardInterrupt):
             again(store, data)
     assert {place for place in listed(data) if place[0] != "events-1.csv"} == set(REJECTED[3:])
