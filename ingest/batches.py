@@ -1,13 +1,12 @@
 """Batches: the rows of one file, parsed so many at a time, as one run writes them; in this process or in another."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import compress, islice
 from operator import itemgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from graph.columns import EventColumns
 from graph.keys import AccountKey
 from ingest.mapping import optional_columns
 from ingest.parse import Rejected, Values
@@ -20,7 +19,7 @@ BATCH: Final = 50_000
 """Rows that are parsed and written together."""
 
 RecordT = TypeVar("RecordT")
-RecordsT = TypeVar("RecordsT", list[Any], EventColumns)
+RecordsT = TypeVar("RecordsT", bound=Sized)
 
 Parse = Callable[[Sequence[Values]], tuple[RecordsT, list[tuple[int, Rejected]]]]
 """Rows → the records of those that keep all rules, in order, and the places of the others with what is wrong."""

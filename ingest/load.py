@@ -3,21 +3,21 @@
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from graph.columns import EventColumns
 from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
-from graph.records import LONE, Entity, Event, Item, Platform, Relation
+from graph.records import LONE, Entity, Item, Platform, Relation
 from graph.store import Store, WriteCounts
 from graph.tombstones import Tombstones
 from ingest.batches import BATCH, Reading, by_row
@@ -123,7 +123,7 @@ _UNKNOWN_ITEM: Final = "is an item that no items file of this run or an earlier 
 _OTHERWISE: Final = "is not what an earlier row says"
 
 RecordT = TypeVar("RecordT")
-RecordsT = TypeVar("RecordsT", list[Any], EventColumns)
+RecordsT = TypeVar("RecordsT", bound=Sized)
 KeyT = TypeVar("KeyT", bound=str)
 
 
@@ -339,28 +339,32 @@ class Run:
             self.people.write_seen(events.account)
             counts = self._store.upsert_events(events)
             if may_contradict and counts.existing:
-                contradicting = self._contradicting_events(list(zip(kept, events.events(), strict=True)))
+                contradicting = [(kept[at], reason) for at, reason in self._contradicting_events(events, counts)]
                 counts = WriteCounts(counts.created, counts.existing - len(contradicting))
                 refused += contradicting
             return _Written(counts, refused)
 
         return write
 
-    def _contradicting_events(self, events: list[tuple[int, Event]]) -> "list[tuple[int, Rejected]]":
+    def _contradicting_events(self, events: EventColumns, counts: WriteCounts) -> "list[tuple[int, Rejected]]":
         """Events whose id the store has with another account, item, time, order or value."""
-        ids: dict[str, list[str]] = {}
-        for _, event in events:
-            ids.setdefault(event.type, []).append(event.event_id)
-        stored = {
-            (type, event.event_id): event for type, those in ids.items() for event in self._store.events(type, those)
-        }
+        ids = list(zip(events.type, events.event_id, strict=True))
+        first: dict[tuple[str, str], int] = {}
+        again = [at for at, id in enumerate(ids) if first.setdefault(id, at) != at]
+        if len(again) == counts.existing:  # the store had none of them before
+            told = dict(zip(again, events.take([first[ids[at]] for at in again]).events(), strict=True))
+        else:
+            by_type: dict[str, list[str]] = {}
+            for type, id in first:
+                by_type.setdefault(type, []).append(id)
+            stored = {(type, e.event_id): e for type, those in by_type.items() for e in self._store.events(type, those)}
+            told = {at: stored[id] for at, id in enumerate(ids)}
         refused = []
-        for at, event in events:
-            first = stored[event.type, event.event_id]
+        for (at, before), now in zip(told.items(), events.take(list(told)).events(), strict=True):
             for field in ("account", "item", "at", "sequence", "value"):
-                before, now = getattr(first, field), getattr(event, field)
-                if before != now and before is not None and now is not None:
-                    shown = "" if field == "account" else str(now)
+                said, says = getattr(before, field), getattr(now, field)
+                if said != says and said is not None and says is not None:
+                    shown = "" if field == "account" else str(says)
                     refused.append((at, Rejected(field, shown, _OTHERWISE, Rule.CONTRADICTS_EVENT)))
                     break
         return refused
