@@ -269,14 +269,14 @@ def test_while_the_store_does_not_answer_it_is_tried_again(
 ) -> None:
     follower = Follower(store, data)
     follower.look()
-    upsert, failures = store.upsert_edges, iter(range(2))
+    upsert, failures = store.upsert_events, iter(range(2))
 
-    def refuse(edges: object) -> object:
+    def refuse(events: object) -> object:
         if next(failures, None) is not None:
             raise StoreUnavailableError("the store does not answer")
-        return upsert(edges)
+        return upsert(events)
 
-    monkeypatch.setattr(store, "upsert_edges", refuse)
+    monkeypatch.setattr(store, "upsert_events", refuse)
     add(data / "events.csv", "ann,2,30\n")
     assert follower.look() == {"events.csv": (1, 1, 0, 0)}
     follower.end()

@@ -178,19 +178,19 @@ def test_offsets_are_committed_when_the_store_has_the_rows_and_not_before(
 ) -> None:
     monkeypatch.setattr(growing, "MESSAGES", 2)
     broker.send(topic, [event("ann", 1, at) for at in range(5)])
-    upsert, calls = store.upsert_edges, []
+    upsert, calls = store.upsert_events, []
 
-    def refuse_the_third(edges: object) -> object:
+    def refuse_the_second(events: object) -> object:
         calls.append(lag(broker, topic)[0])
-        if len(calls) == 3:  # the first is that of the items
+        if len(calls) == 2:
             raise StoreUnavailableError("the store does not answer")
-        return upsert(edges)
+        return upsert(events)
 
-    monkeypatch.setattr(store, "upsert_edges", refuse_the_third)
+    monkeypatch.setattr(store, "upsert_events", refuse_the_second)
     follower = Follower(store, data)
     with pytest.raises(StoreUnavailableError):
         follower.look()
-    assert (calls, lag(broker, topic)) == ([5, 5, 3], [3, 0])
+    assert (calls, lag(broker, topic)) == ([5, 3], [3, 0])
     follower = Follower(store, data)
     assert follower.look()["0"] == (3, 3, 0, 0)
     assert lag(broker, topic) == [0, 0]
