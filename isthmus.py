@@ -958,8 +958,8 @@ def erase(
         # Somebody whose events the store has not had yet is known by nothing but those events.
         arriving = {event.account for event in outbox.pending_of(digest=user.digest)}
         arriving = {account for account in arriving if graph.user_of(account) in {None, user}}
-        known = _person(graph, user)[0] is not None or arriving
-        if not known and not graph.erased([named]):
+        known = graph.neighbourhood(user).nodes or arriving
+        if not known and not graph.erased([named]) and not Tombstones(settings.var).erased([named]):
             raise _nobody(person, graph, settings)
         if known and not yes:
             typer.confirm(f"Forget {user} with all accounts and events in {graph.url}?", abort=True)

@@ -24,7 +24,7 @@ from benchmarks.serving import _item, write_random_bundle
 NUM_ITEMS: Final = 2_000
 PEOPLE: Final = 5_000
 SENDERS: Final = 3
-SECRET: Final = bytes(32)
+SECRET: Final = b"0" * 32
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def _compare(folder: Path, options: argparse.Namespace) -> None:
         bundle,
         f"sqlite:///{folder / 'graph.db'}",
         var=folder,
-        pseudonym_secret=bytes(32),
+        pseudonym_secret=b"0" * 32,
         port=port,
         replicas=options.replicas,
     )

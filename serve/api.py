@@ -33,7 +33,8 @@ def _user_id(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _account_id(text: str) -> str:
+def check_account_id(text: str) -> str:
+    """Return `text` if it is platform:id; raise ValueError otherwise."""
     platform, colon, id = text.partition(":")
     try:
         check_platform(platform)
@@ -65,9 +66,9 @@ ItemId = Annotated[str, Field(max_length=256, examples=["movielens:50"]), AfterV
 UserId = Annotated[
     str, Field(max_length=256, examples=["user:2c26b46b68ffc68ff99b453c1d304134"]), AfterValidator(_user_id)
 ]
-AccountId = Annotated[str, Field(max_length=256, examples=["movielens:196"]), AfterValidator(_account_id)]
+AccountId = Annotated[str, Field(max_length=256, examples=["movielens:196"]), AfterValidator(check_account_id)]
 """As the platform writes it; it becomes a pseudonym before anything else happens with it."""
-SessionId = Annotated[str, Field(max_length=256, examples=["movielens:s-81f3"]), AfterValidator(_account_id)]
+SessionId = Annotated[str, Field(max_length=256, examples=["movielens:s-81f3"]), AfterValidator(check_account_id)]
 """Of somebody who has not logged in, as the platform calls it; a pseudonym like an account's."""
 PlatformName = Annotated[str, Field(examples=["movielens"]), AfterValidator(_platform)]
 EventType = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$", examples=["RATED"])]
@@ -226,6 +227,75 @@ class ItemAnswer(_Model):
     attributes: dict[str, Any]
     recommended: bool
     degraded: bool
+
+
+class LinkedAccount(_Model):
+    """An account under its pseudonym, and what says whose it is."""
+
+    account: str
+    platform: str
+    evidence: str
+    since: str | None
+
+
+class UserAnswer(_Model):
+    """A person. `degraded` says that the store did not answer, so that accounts are not known."""
+
+    user_id: str
+    degraded: bool
+    accounts: list[LinkedAccount]
+
+
+class JobIn(_Model):
+    """Long work to be done: import needs mappings, train takes the other two."""
+
+    kind: Literal["import", "train"]
+    mappings: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.ya?ml$")]] | None = Field(
+        None, min_length=1, max_length=100, description="Files in the folder imports of the server's var."
+    )
+    continue_: bool | None = Field(None, alias="continue", description="Train on from the weights of the run before.")
+    epochs: int | None = Field(None, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.kind == "import") != (self.mappings is not None):
+            raise ValueError("mappings are for an import, and an import needs some")
+        if self.kind == "import" and (self.continue_ is not None or self.epochs is not None):
+            raise ValueError("continue and epochs are for a training")
+        return self
+
+
+class JobAnswer(_Model):
+    """A job. `output` is what it printed last; nothing is left of it for an erasure that is done."""
+
+    job_id: str
+    kind: str
+    state: Literal["queued", "running", "done", "failed"]
+    tries: int
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    output: str | None
+
+
+class Reject(_Model):
+    """A row that an import did not take."""
+
+    file: str
+    line: int
+    field: str
+    value: str
+    rule: str
+    detail: str
+    advice: str
+
+
+class RejectsAnswer(_Model):
+    """A page of them; `next_cursor` is null on the last one."""
+
+    total: int
+    rejects: list[Reject]
+    next_cursor: str | None
 
 
 class FieldError(_Model):

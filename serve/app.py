@@ -10,11 +10,11 @@ from serve.access import guard_routes
 from serve.docs_page import docs_page
 from serve.edge import Edge, answer_with_problems
 from serve.errors import Problem
-from serve.routes import events, items, operations, recommend
+from serve.routes import events, items, jobs, operations, people, recommend
 from serve.routes.wire import describe
 from serve.service import Service
 
-_TOPICS: Final = (recommend, events, items, operations)
+_TOPICS: Final = (recommend, events, items, people, jobs, operations)
 
 
 def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
@@ -36,7 +36,7 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
     async def docs() -> Response:
         return HTMLResponse(docs_page(app.openapi()))
 
-    describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES])
+    describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES, *jobs.BODIES])
     guard_routes(app)
     return app
 

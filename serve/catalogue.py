@@ -50,7 +50,7 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         """Make the table where it is missing. Raises: OutboxError."""
         self._database = database
-        database.add(_SCHEMA)
+        database.ensure(_SCHEMA)
 
     def put(self, item: Item) -> None:
         """Keep an item as it is now; on return it is on the disk. Its text is read again if it is another."""

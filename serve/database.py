@@ -43,7 +43,7 @@ class Database:
         connection.execute("PRAGMA secure_delete=ON")
         return connection
 
-    def add(self, schema: str) -> None:
+    def ensure(self, schema: str) -> None:
         """Make further tables, with statements that may be run again. Raises: OutboxError."""
         with self.write() as connection:
             for statement in schema.split(";"):

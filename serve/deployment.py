@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import httpx
 import orjson
 
-from graph.errors import IsthmusError, StoreUnavailableError
+from graph.errors import IsthmusError, KeyFormatError, StoreUnavailableError
 from graph.keys import Pseudonyms
 from graph.store import open_store, redact
 from models.bundle import Bundle
@@ -158,6 +158,8 @@ def run(
                 "outbox": str((var / "outbox.db").resolve()),
                 "vectors": str((var / "vectors").resolve()),
                 "text_model": text_model,
+                "job": _job_environment(var, store_url, text_model, pseudonym_secret, former_secrets),
+                "folder": os.getcwd(),
                 "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
                 "scenarios": dict(scenarios or {}),
                 "keys": list(keys),
@@ -214,6 +216,7 @@ class Replica:
         from models.text import open_model
         from serve.access import Guard
         from serve.drain import Drainer
+        from serve.jobs import LANES, Lane, environment
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
         from serve.quota import Quota
@@ -243,8 +246,13 @@ class Replica:
             lambda name: open_model(named_model(name, given["text_model"])),
             lambda: self._service.base,
         )
+        own = environment(os.environ, given["job"])
+        self._lanes = [Lane(self._service.jobs, name, own, Path(given["folder"])) for name in LANES]
         catalogue = self._outbox.catalogue
         self._reader = Reader(catalogue, self._service.shelf, self._outbox.path.with_name("reader.lease"), texts)
+
+        for lane in self._lanes:
+            lane.start()
 
     def reconfigure(self, config: dict[str, str]) -> None:
         """Load the bundle that `config` names, beside the one in use, and use it from the next request on."""
@@ -275,9 +283,27 @@ class Replica:
         if hasattr(self, "_service"):
             self._drainer.stop()
             self._reader.stop()
+            for lane in self._lanes:
+                lane.stop()
             self._service.close()
             self._gate.close()
             self._outbox.close()
+
+
+def _job_environment(
+    var: Path, store_url: str, text_model: str | None, secret: bytes, former: Sequence[bytes]
+) -> dict[str, str]:
+    """What tells a command of the command line the settings of this server."""
+    found = {"ISTHMUS_VAR": str(var.resolve()), "ISTHMUS_STORE": store_url}
+    if text_model is not None:
+        found["ISTHMUS_TEXT_MODEL"] = text_model
+    if not (var / "pseudonym.key").exists():  # else it is found there
+        try:
+            found["ISTHMUS_PSEUDONYM_KEY"] = secret.decode()
+            found["ISTHMUS_FORMER_PSEUDONYM_KEYS"] = orjson.dumps([each.decode() for each in former]).decode()
+        except UnicodeDecodeError:
+            raise KeyFormatError("a secret for pseudonyms is no text: give one as isthmus serve does") from None
+    return found
 
 
 def _check_store(url: str) -> None:

@@ -12,6 +12,7 @@ from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.access import Guard
 from serve.cursors import Cursors
+from serve.jobs import Jobs
 from serve.live import Live, Past
 from serve.metrics import Metrics
 from serve.outbox import Outbox
@@ -73,13 +74,24 @@ class Service:
         """Of all replicas, which share the secret."""
         return Cursors(self.pseudonyms.digest("cursors").encode())
 
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Long work, beside the outbox."""
+        return Jobs(self.outbox.path.with_name("jobs.db"))
+
+    def is_erased(self, person: UserKey | AccountKey) -> bool:
+        """Whether a person or account was erased, or is about to be."""
+        return bool(self.tombstones.erased([person]))
+
     @property
     def is_ready(self) -> bool:
         """Whether there is a bundle to answer from."""
         return self._base is not None
 
     async def past(self, person: UserKey | AccountKey) -> Past:
-        """What a person did."""
+        """What a person did; nothing, if they were erased."""
+        if self.is_erased(person):
+            return Past((), degraded=False)
         if self.live.store_rests:
             return self.live.of(person)
         platforms = self.recommender.bundle.platforms
@@ -109,6 +121,8 @@ class Service:
         """Give back the threads; what they hold is the owner's."""
         self.store_pool.shutdown(wait=False, cancel_futures=True)
         self.disk_pool.shutdown()
+        if "jobs" in self.__dict__:
+            self.jobs.close()
         self.guard.close()
 
 
