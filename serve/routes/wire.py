@@ -59,9 +59,8 @@ def unknown_type(recommender: Recommender, type: str) -> str:
 _MEANINGS: Final = {
     404: "There is no such thing.",
     409: "It contradicts what is so.",
-    410: "It was erased, and is not taken again.",
     408: "The body came too slowly.",
-    410: "It was there and is over.",
+    410: "It was there and is over, or was erased.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not JSON.",
     422: "The request does not fit; errors point to where.",
