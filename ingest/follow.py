@@ -199,7 +199,7 @@ class _Followed:
             key = self._key(part, origin)
             try:
                 found = self._look_at(part, origin, key)
-                if found is not None and key not in self._fit:
+                if found is not None and key not in self._fit and not isinstance(part.file, Partition):
                     check(part)
                     self._fit.add(key)
             except SourceUnavailableError:
@@ -218,8 +218,8 @@ class _Followed:
             key = self._key(part, origin)
             if id(part.knowledge) in bases and key not in chosen:
                 news.append(_News(part, origin, key, state_of(part.file), START, None))
-        order = {id(part): at for at, (part, _) in enumerate(named)}
-        return sorted(news, key=lambda each: order[id(each.part)])
+        order = {self._key(part, origin): at for at, (part, origin) in enumerate(named)}
+        return sorted(news, key=lambda each: order[each.key])
 
     def _key(self, part: Part, origin: Origin) -> str:
         """A file as one section of this mapping, in its present wording, reads it."""
@@ -227,6 +227,8 @@ class _Followed:
         return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
     def _look_at(self, part: Part, origin: Origin, key: str) -> _News | None:
+        if isinstance(part.file, Partition):
+            part = replace(part, file=part.file.now())
         state = _state(part)
         if self._seen.get(key) == state:
             return None
@@ -255,10 +257,8 @@ class _Followed:
         if key not in self._offsets:
             offset = None if self._anew else part.file.committed(self._group(part, origin))
             self._offsets[key] = START if offset is None else Place(offset, 0, "")
-            if offset is not None:
-                self._fit.add(key)
-                if offset < part.file.oldest:
-                    self._say(f"{part.file}: Kafka deleted messages {offset:,} to {part.file.oldest - 1:,} unread")
+            if offset is not None and offset < part.file.oldest:
+                self._say(f"{part.file}: Kafka deleted messages {offset:,} to {part.file.oldest - 1:,} unread")
         return self._offsets[key]
 
     def _note(self, news: _News, place: Place) -> None:

@@ -241,7 +241,7 @@ class Run:
             missing += batch.missing
             if self._progress is not None:
                 self._progress.update(part, reading.source.position())
-        self._quarantine.settle(origin, 1 if part.file.stretch is None else part.file.stretch.first_line)
+        self._quarantine.settle(origin, 0 if part.file.stretch is None else part.file.stretch.first_line)
         if accepted + duplicates + rejected != read:
             raise IngestError(
                 f"{origin.file}: {accepted} accepted, {duplicates} duplicates and {rejected} rejected do not make the "

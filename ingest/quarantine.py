@@ -175,7 +175,7 @@ class Quarantine:
                 "and repeat the run, which adds only what is missing"
             ) from None
 
-    def settle(self, origin: Origin, line: int = 1) -> None:
+    def settle(self, origin: Origin, line: int = 0) -> None:
         """The file has been read from a line to its end: what earlier runs found there no longer counts.
 
         Where many parts are left, as they come of following a file, they become one.

@@ -46,6 +46,15 @@ class Partition(ExportFile):
     def end(self) -> int:
         return self.size or 0
 
+    def now(self) -> "Partition":
+        """The partition as it is now.
+
+        Raises: SourceUnavailableError.
+        """
+        with _explained(self.shown):
+            oldest, end = _consumer(self.servers, "isthmus").get_watermark_offsets(self._at(), timeout=TIMEOUT_S)
+        return replace(self, oldest=oldest, size=end)
+
     def between(self, start: int, stop: int) -> "Partition":
         """The messages of these offsets alone."""
         stretch = Stretch(b"", start, stop, start - 1, "")
@@ -96,9 +105,7 @@ def partitions(url: str) -> list[Partition]:
         each = []
         for number in sorted(found.partitions):
             name = f"{url.rstrip('/')}/{number}"
-            partition = Partition(None, name, name, name, None, servers=servers, topic=topic, number=number)
-            oldest, end = consumer.get_watermark_offsets(partition._at(), timeout=TIMEOUT_S)
-            each.append(replace(partition, oldest=oldest, size=end))
+            each.append(Partition(None, name, name, name, None, servers=servers, topic=topic, number=number).now())
     return each
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from graph.errors import StoreUnavailableError
-from graph.keys import Pseudonyms
+from graph.keys import PlatformKey, Pseudonyms
+from graph.records import Platform
 from graph.store import Store, checksum, open_store
 from ingest.errors import MappingError, SourceError
 from ingest.follow import follow
@@ -155,8 +156,9 @@ def test_messages_are_rows_and_bad_ones_are_in_quarantine_with_partition_and_off
 def test_what_comes_later_is_read_alone_and_a_restart_goes_on(
     broker: KafkaForTests, topic: str, store: Store, data: Path
 ) -> None:
+    broker.send(topic, ['{"ping": true}'], 1)
     follower = Follower(store, data)
-    assert follower.look() == {"items.jsonl": (2, 2, 0, 0)}
+    assert follower.look() == {"items.jsonl": (2, 2, 0, 0), "1": (1, 0, 0, 1)}
     broker.send(topic, [event("ann", 1, 10)], 1)
     assert follower.look() == {"1": (1, 1, 0, 0)}
     broker.send(topic, [event("ann", 2, 20)], 1)
@@ -167,8 +169,10 @@ def test_what_comes_later_is_read_alone_and_a_restart_goes_on(
     assert follower.look() == {"0": (1, 1, 0, 0)}
     follower.end()
     with open_store(f"sqlite:///{data / 'another.db'}") as another:
+        another.ensure_schema()
+        another.upsert_nodes([Platform(PlatformKey("shop"))])
         follower = Follower(another, data)
-        assert follower.look() == {"items.jsonl": (2, 2, 0, 0), "0": (1, 1, 0, 0), "1": (2, 2, 0, 0)}
+        assert follower.look() == {"items.jsonl": (2, 2, 0, 0), "0": (1, 1, 0, 0), "1": (3, 2, 0, 1)}
         follower.end()
         assert checksum(another) == checksum(store)
 
@@ -275,7 +279,28 @@ def test_a_message_in_quarantine_is_retried_from_the_topic(
     follower.end()
     report = retry(store, PSEUDONYMS, data / "var")
     assert (report.tried.total.read, report.tried.total.accepted, report.left) == (2, 1, [])
-    assert quarantined(data / "var")["line"].to_pylist() == [3]
+    assert [(row["line"], row["rule"]) for row in quarantined(data / "var").to_pylist()] == [(3, "unknown-item")]
+
+
+def test_an_item_that_is_sent_before_its_event_is_there_when_the_event_is(
+    broker: KafkaForTests, topic: str, store: Store, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, find, unsent = broker.create(f"{topic}-items"), kafka.partitions, [event("ann", 7, 10)]
+    mapping = data / "shop.yaml"
+    mapping.write_text(mapping.read_text().replace("items.jsonl", items))
+
+    def find_while_both_are_sent(url: str) -> list[kafka.Partition]:
+        if url != items and unsent:  # the items' topic was looked at already
+            broker.send(f"{topic}-items", ['{"id": "7", "name": "Lamp"}'])
+            broker.send(topic, [unsent.pop()])
+        return find(url)
+
+    monkeypatch.setattr(kafka, "partitions", find_while_both_are_sent)
+    follower = Follower(store, data)
+    follower.look()
+    follower.end()
+    assert store.counts().edges["PURCHASED"] == 1
+    assert len(quarantined(data / "var")) == 0
 
 
 def test_messages_that_kafka_deleted_unread_are_named(

@@ -487,17 +487,22 @@ def test_overlapping_exports_in_any_order_give_one_checksum(
 ) -> None:
     """Either as files of one run, or as runs over an export each; these are repeated, for events before their items."""
     folder = tmp_path_factory.mktemp("run")
+    with (
+        open_store(f"sqlite:///{folder / 'whole.db'}") as whole,
+        open_store(f"sqlite:///{folder / 'parts.db'}") as store,
+    ):
+        read_exports(whole, folder / "whole", [[ROWS]])
+        read_exports(store, folder / "parts", [exports] if together else [[export] for export in exports] * 2)
+        assert checksum(store) == checksum(whole)
+
+
+def read_exports(store: Store, folder: Path, runs: Sequence[list[dict[str, list[str]]]]) -> None:
+    """Runs over some exports each."""
     texts = [text.replace("items.csv", "items-*.csv").replace("identities.csv", "identities-*.csv") for text in FINAL]
-    with open_store(f"sqlite:///{folder / 'whole.db'}") as whole:
-        run(whole, written(folder / "whole" / "data", [ROWS]), *(mapping(folder, text) for text in texts))
-        expected = checksum(whole)
-    with open_store(f"sqlite:///{folder / 'parts.db'}") as store:
-        runs = [exports] if together else [[export] for export in exports] * 2
-        for number, files in enumerate(runs):
-            data = written(folder / f"run-{number}" / "data", files)
-            report = run(store, data, *(mapping(folder, text) for text in texts))
-            assert report.total.accepted + report.total.duplicates + report.total.rejected == report.total.read
-        assert checksum(store) == expected
+    for number, files in enumerate(runs):
+        data = written(folder / f"run-{number}" / "data", files)
+        report = run(store, data, *(mapping(data.parent, text) for text in texts))
+        assert report.total.accepted + report.total.duplicates + report.total.rejected == report.total.read
 
 
 FINAL = (SHOP, VIDEO.replace("video.jsonl", "video-*.jsonl"))
