@@ -11,7 +11,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLIN
 	RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j neo4j-stop benchmarks constraints clean
+.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j neo4j-stop neo4j-import benchmarks constraints clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ neo4j: $(READY) ## Start a Neo4j with its Browser on 127.0.0.1 and say its URL a
 
 neo4j-stop: $(READY) ## Stop that Neo4j; its data stay in var/neo4j
 	@$(BIN)/python deploy/neo4j/server.py stop
+
+neo4j-import: $(READY) ## Fill that Neo4j, while it is empty, with what isthmus bulk write left in var/bulk
+	@$(BIN)/python deploy/neo4j/server.py import
 
 benchmarks: $(READY) ## Print the figures of docs/benchmarks.md (ONLY=startup: one of them)
 	@set -e; for name in $(or $(ONLY),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \

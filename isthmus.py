@@ -1031,6 +1031,102 @@ def rotate(
     )
 
 
+bulk = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+app.add_typer(bulk, name="bulk", rich_help_panel=CARE)
+
+
+@bulk.callback()
+def about_bulk() -> None:
+    """Load a big graph into an empty Neo4j, through Neo4j's own importer.
+
+    The importer writes the database while the server is down, many times
+    faster than ingest can. Ingest into SQLite first (the default store), so
+    that every row is checked; then
+
+    isthmus bulk write neo4j://…     writes the store as files, and says
+                                     how to run the importer on them
+    isthmus bulk finish neo4j://…    when the server is up again: makes
+                                     constraints, compares the checksum
+
+    From then on isthmus ingest --store neo4j://… goes on as usual.
+    """
+
+
+BulkTarget = Annotated[
+    str, typer.Argument(help="The Neo4j, as neo4j://user:password@host:7687/neo4j.", show_default=False)
+]
+BulkFolder = Annotated[Path | None, typer.Option("--files", help="The folder of the files.", show_default="var/bulk")]
+
+
+@bulk.command("write")
+def write_bulk(
+    target: BulkTarget,
+    files: BulkFolder = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Write the store as files for the importer of an empty Neo4j.
+
+    The target is looked at and not touched: the importer throws away what
+    is in a database, so it has to be empty. Stop ingest and serve first.
+    Vectors are not among the files; isthmus embed --index puts them there.
+
+    Example: isthmus bulk write neo4j://neo4j:…@127.0.0.1:7687/neo4j
+    """
+    from rich.console import Console
+
+    from graph.bulk import check_empty, write
+    from graph.neo4j_store import Neo4jStore
+    from graph.store import open_store
+
+    settings = _settings(config, store=store, var=var)
+    folder = files or settings.var / "bulk"
+    with Neo4jStore.open(target) as empty:
+        check_empty(empty)
+        database = empty.database
+    with open_store(settings.store_url) as graph, Console(stderr=True).status("writing") as status:
+        written = write(graph, folder, status.update)
+    importer = f"database import full @{folder.absolute()}/arguments --overwrite-destination=true {database}"
+    print(
+        f"{folder} holds {written.nodes:,} nodes and {written.relationships:,} relationships of {written.store}.\n"
+        "The Neo4j of make neo4j takes them with\n"
+        f"  python deploy/neo4j/server.py import --from {folder}\n"
+        "any other on its own machine: stop it, run as the user that it runs as\n"
+        f"  neo4j-admin {importer}\n"
+        "and start it. Then: isthmus bulk finish, with the same URL."
+    )
+
+
+@bulk.command("finish")
+def finish_bulk(
+    target: BulkTarget,
+    files: BulkFolder = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Finish what the importer began: constraints, the rest, the checksum.
+
+    The graph that comes out is the one that ingest would have made, which
+    its checksum proves; then the files are removed. Where this is stopped,
+    run it again. Until it is done, nothing else should write to the graph.
+
+    Example: isthmus bulk finish neo4j://neo4j:…@127.0.0.1:7687/neo4j
+    """
+    from rich.console import Console
+
+    from graph.bulk import finish
+    from graph.neo4j_store import Neo4jStore
+
+    folder = files or _settings(config, var=var).var / "bulk"
+    with Neo4jStore.open(target) as filled, Console(stderr=True).status("counting") as status:
+        done = finish(folder, filled, status.update)
+        print(
+            f"{filled.url} holds {done.nodes:,} nodes and {done.relationships + done.rest:,} relationships, with the "
+            f"checksum of {done.store}. {folder} is removed."
+        )
+
+
 def _remove_snapshots(folder: Path, graph: "Store") -> int:
     """Remove the snapshots that hold anybody who was erased; returns how many."""
     import shutil

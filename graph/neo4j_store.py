@@ -92,7 +92,7 @@ ITEM_PROPERTIES: Final = frozenset({"key", "platform", "title", "text", "url", "
 ENTITY_PROPERTIES: Final = frozenset({"key", "name", "embedding"})
 EVENT_PROPERTIES: Final = frozenset({"event_id", "at", "weight", "value", "sequence"})
 RELATION_PROPERTIES: Final = frozenset({"event_id"})
-"""Names that an attribute cannot have here; see `_encoded`. `embedding` is left to a vector index."""
+"""Names that an attribute cannot have here; see `encoded`. `embedding` is left to a vector index."""
 
 WRITE_NODES: Final = "UNWIND $rows AS row MERGE (n:{label} {{key: row.key}}) SET n += row.properties"
 WRITE_ENTITIES: Final = """
@@ -349,9 +349,23 @@ class Neo4jStore:
     def retried(self) -> Retried:
         return self._retried
 
+    @property
+    def database(self) -> str:
+        """The name of the database on its server."""
+        return self._database
+
     def ensure_schema(self) -> None:
-        self._prepare(CORE_LABELS, ())
+        self.prepare((), ())
+
+    def prepare(self, labels: Collection[str], event_types: Collection[str]) -> None:
+        """Make all constraints and indexes of a graph with these labels and types of events."""
+        self._prepare({*CORE_LABELS, *labels}, event_types)
         self._prepare_people()
+
+    def size(self) -> tuple[int, int]:
+        """How many nodes and relationships the database holds, ours or not."""
+        nodes, relationships = (self._query(f"MATCH {what} RETURN count(*)") for what in ("(n)", "()-[r]->()"))
+        return nodes[0][0], relationships[0][0]
 
     def upsert_nodes(self, nodes: Iterable[Node]) -> WriteCounts:
         return self._in_batches(nodes, self._upsert_node_batch)
@@ -741,7 +755,7 @@ def _write_events(tx: neo4j.ManagedTransaction, type: str, events: dict[str, Eve
                 "weight": event.weight + 0.0,  # SQLite keeps no negative zero, and both stores hold the same
                 "value": None if event.value is None else event.value + 0.0,
                 "sequence": event.sequence,
-                **_encoded(event.context, EVENT_PROPERTIES),
+                **encoded(event.context, EVENT_PROPERTIES),
             },
         }
         for event in new
@@ -762,7 +776,7 @@ def _write_relations(
         {
             "source": str(relation.source),
             "target": str(relation.target),
-            "properties": _encoded(relation.properties, RELATION_PROPERTIES),
+            "properties": encoded(relation.properties, RELATION_PROPERTIES),
         }
         for relation in relations
     ]
@@ -1032,11 +1046,11 @@ def _node_row(node: Node) -> dict[str, Any]:
             "properties": {
                 "platform": key.partition(":")[0],
                 **properties,
-                **_encoded(node.attributes, ITEM_PROPERTIES),
+                **encoded(node.attributes, ITEM_PROPERTIES),
             },
         }
     if isinstance(node, Entity):
-        named = _encoded(node.attributes, ENTITY_PROPERTIES)
+        named = encoded(node.attributes, ENTITY_PROPERTIES)
         if node.name != node.key.name:
             named["name"] = node.name
         return {"key": key, "mentioned": node.key.name, "properties": named}
@@ -1055,7 +1069,8 @@ def _micros(millis: int, micros: int) -> int:
     return millis * 1000 + micros % 1000
 
 
-def _encoded(attributes: Attributes, reserved: Collection[str]) -> dict[str, Scalar | list[str]]:
+def encoded(attributes: Attributes, reserved: Collection[str]) -> dict[str, Scalar | list[str]]:
+    """Attributes under the names that they have here; raises RecordError for what a store cannot keep."""
     if not attributes:
         return {}
     return {f"_{name}" if name.lstrip("_") in reserved else name: value for name, value in plain(attributes).items()}

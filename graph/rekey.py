@@ -6,17 +6,17 @@ every store can do is used, so either kind can be copied into either, and doing 
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from graph.errors import StoreError
-from graph.keys import AccountKey, EntityKey, IdentityKey, ItemKey, PlatformKey, Pseudonyms, UserKey, tombstone
-from graph.records import Account, Entity, Event, Evidence, Item, Link, Node, Platform, Relation, event_digest
+from graph.keys import AccountKey, IdentityKey, Pseudonyms, UserKey, tombstone
+from graph.records import Account, Event, Evidence, Link, Node, Relation, event_digest
 from graph.store import Store
-from graph.stored import stored_evidence, stored_key, stored_relation
+from graph.stored import in_utc, stored_event, stored_evidence, stored_key, stored_node, stored_relation
 
 
 def rekey(source: Store, target: Store, pseudonyms: Pseudonyms) -> int:
@@ -60,21 +60,14 @@ class _Successor:
         return AccountKey(key.platform, self.digest(key.digest))
 
     def node(self, label: str, row: dict[str, Any]) -> Node:
-        if label == "Account":
-            return Account(self.account(stored_key(AccountKey, row["key"])))
-        if label == "Platform":
-            return Platform(stored_key(PlatformKey, row["key"]))
-        attributes = json.loads(row["attributes"])
-        if label == "Item":
-            said = {name: _in_utc(row[name]) for name in ("title", "text", "url", "created_at")}
-            return Item(stored_key(ItemKey, row["key"]), **said, attributes=attributes)
-        return Entity(stored_key(EntityKey, row["key"]), row["name"], attributes)
+        node = stored_node(label, row)
+        return Account(self.account(node.key)) if isinstance(node, Account) else node
 
     def link(self, link: Link) -> Link:
         return Link(self.account(link.account), UserKey(self.digest(link.user.digest)), link.evidence, link.at)
 
     def evidence(self, row: dict[str, Any]) -> Evidence:
-        old = stored_evidence(row["account"], row["other"], row["source"], _in_utc(row["at"]))
+        old = stored_evidence(row["account"], row["other"], row["source"], in_utc(row["at"]))
         if isinstance(old.other, AccountKey):
             return Evidence(self.account(old.account), self.account(old.other), old.source, old.at)
         other = IdentityKey(old.other.kind, self.digest(old.other.digest))
@@ -87,19 +80,13 @@ class _Successor:
         return Relation(type, source, target, old.properties)
 
     def event(self, type: str, row: dict[str, Any]) -> Event:
-        old, item = stored_key(AccountKey, row["account"]), stored_key(ItemKey, row["item"])
-        at, sequence, id = _in_utc(row["at"]), row["sequence"], row["event_id"]
-        new = self.account(old)
-        if id == event_digest(type, old, item, at, sequence):
-            id = event_digest(type, new, item, at, sequence)
-        return Event(id, type, new, item, at, row["weight"], row["value"], sequence, json.loads(row["context"]))
+        old = stored_event(type, row)
+        new, id = self.account(old.account), old.event_id
+        if id == event_digest(type, old.account, old.item, old.at, old.sequence):
+            id = event_digest(type, new, old.item, old.at, old.sequence)
+        return replace(old, event_id=id, account=new)
 
 
 def _rows(batches: Iterator[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
     for batch in batches:
         yield from batch.to_pylist()
-
-
-def _in_utc(value: Any) -> Any:
-    """Arrow's instants are in a zone of its own called UTC; ours are in Python's."""
-    return value.astimezone(UTC) if isinstance(value, datetime) else value

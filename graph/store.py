@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
@@ -260,16 +260,24 @@ def checksum(store: Store) -> dict[str, str]:
     sums = {label: _sum_rows(store.read_nodes(label)) for label in store.labels()}
     sums |= {type: _sum_rows(store.read_events(type)) for type in store.event_types()}
     sums |= {type: _sum_rows(store.read_relations(type)) for type in store.relation_types()}
-    sums |= {"EVIDENCE": said} if (said := _sum_rows(store.read_evidence())) != _NOTHING else {}
-    return sums | {"OF": _sum_rows(store.read_links())}
+    sums |= {"EVIDENCE": said} if (said := _sum_rows(store.read_evidence())) else {}
+    sums["OF"] = _sum_rows(store.read_links())
+    return {name: written(total) for name, total in sums.items()}
 
 
-_NOTHING: Final = f"{0:032x}"
-
-
-def _sum_rows(batches: Iterator[pa.RecordBatch]) -> str:
-    total = 0
-    for batch in batches:
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            total += int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "big")
+def written(total: int) -> str:
+    """A checksum as text: 32 hexadecimal characters of a sum that `sum_rows` gave parts of."""
     return f"{total % (1 << 128):032x}"
+
+
+def sum_rows(batch: pa.RecordBatch) -> int:
+    """What the rows of a batch add to the checksum of their label or type."""
+    columns = [column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+    total = 0
+    for row in zip(*(column.to_pylist() for column in columns), strict=True):
+        total += int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "big")
+    return total
+
+
+def _sum_rows(batches: Iterator[pa.RecordBatch]) -> int:
+    return sum(map(sum_rows, batches))

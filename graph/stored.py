@@ -4,6 +4,7 @@ Instants are counted in microseconds since 1970; keys that come out are taken at
 their way in; attributes are held to what both stores can keep.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,19 @@ from typing import Any, Final, TypeVar
 
 from graph.errors import ErasedError, RecordError, SchemaError, StoreError
 from graph.keys import AccountKey, EntityKey, IdentityKey, ItemKey, PlatformKey, UserKey
-from graph.records import Attributes, Event, Evidence, Relation, Scalar
+from graph.records import (
+    Account,
+    Attributes,
+    Entity,
+    Event,
+    Evidence,
+    Item,
+    Node,
+    Platform,
+    Relation,
+    Scalar,
+    User,
+)
 from graph.schema import CORE_LABELS, OWN_LABELS, check_label
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +65,33 @@ def stored_evidence(account: str, other: str, source: str, at: datetime | None) 
     if other.startswith("account:"):
         return Evidence(stored_key(AccountKey, account), stored_key(AccountKey, other), source, at)
     return Evidence(stored_key(AccountKey, account), stored_key(IdentityKey, other), source, at)
+
+
+def stored_node(label: str, row: Mapping[str, Any]) -> Node:
+    """The record of a row that `Store.read_nodes` gave."""
+    if label == "Account":
+        return Account(stored_key(AccountKey, row["key"]))
+    if label == "Platform":
+        return Platform(stored_key(PlatformKey, row["key"]))
+    if label == "User":
+        return User(stored_key(UserKey, row["key"]))
+    attributes = json.loads(row["attributes"])
+    if label == "Item":
+        said = {name: in_utc(row[name]) for name in ("title", "text", "url", "created_at")}
+        return Item(stored_key(ItemKey, row["key"]), **said, attributes=attributes)
+    return Entity(stored_key(EntityKey, row["key"]), row["name"], attributes)
+
+
+def stored_event(type: str, row: Mapping[str, Any]) -> Event:
+    """The record of a row that `Store.read_events` gave."""
+    account, item = stored_key(AccountKey, row["account"]), stored_key(ItemKey, row["item"])
+    said = row["weight"], row["value"], row["sequence"], json.loads(row["context"])
+    return Event(row["event_id"], type, account, item, in_utc(row["at"]), *said)
+
+
+def in_utc(value: Any) -> Any:
+    """What it is, but an instant of Arrow's, whose zone is its own UTC, in Python's."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _end(label: str, text: str) -> ItemKey | AccountKey | EntityKey:

@@ -42,6 +42,7 @@ NEEDS: Final = {
     **dict.fromkeys(("test_tune.py",), RAY),
     **dict.fromkeys(("test_store.py", "test_neo4j_store.py", "test_store_url.py", "test_cypher.py"), NEO4J),
     **dict.fromkeys(("test_notebook.py", "test_snapshot.py", "test_retried.py", "test_every_road.py"), NEO4J),
+    **dict.fromkeys(("test_bulk.py",), NEO4J),
 }
 """Files whose tests start a server that is dear."""
 

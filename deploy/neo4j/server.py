@@ -3,6 +3,7 @@
     python deploy/neo4j/server.py start      up on 127.0.0.1, Browser included; prints the URL
     python deploy/neo4j/server.py status
     python deploy/neo4j/server.py stop
+    python deploy/neo4j/server.py import     what `isthmus bulk write` wrote, into the empty database; up again after it
 
 The assembled server needs Java 17 (or 21) and Maven; on Debian and Ubuntu root gets them installed. Its jars (116 MB)
 are kept in ~/.cache/isthmus and serve every clone. A server is always ended by its own process id.
@@ -25,7 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, LiteralString, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 HERE: Final = Path(__file__).resolve().parent
@@ -174,12 +175,13 @@ class AssembledServer:
         if len(password) < 8:
             raise NoNeo4jError(f"the password has {len(password)} characters: Neo4j wants at least 8")
         home = self._place.home
-        for folder in ("conf", "data", "logs", "plugins", "import", "run"):
-            (home / folder).mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         for port in (self._place.bolt_port, self._place.http_port):
             if not _is_free(port):
                 raise NoNeo4jError(f"port {port} is in use: end what listens there, or give another port (--help)")
         self._write_configuration()
+        if self._importing.exists():
+            raise NoNeo4jError(f"an import into {home} did not come to its end: run it again (server.py import)")
         if not (home / "data" / "dbms").exists():
             self._set_password(password)
         arguments = self._write_arguments(
@@ -203,6 +205,43 @@ class AssembledServer:
         except BaseException:
             self.stop()
             raise
+
+    def import_files(self, arguments: Path, password: str) -> None:
+        """Fill the empty database with the files that the importer's arguments name, and start the server.
+
+        Raises: NoNeo4jError if the database holds anything, or the importer does not come to its end: then it has to
+            be done again before the server starts.
+        """
+        home = self._place.home
+        if (home / "data" / "databases" / "neo4j").exists() and not self._importing.exists():
+            if was_down := running_pid(home) is None:
+                self.start(password)
+            if nodes := _count_nodes(self._place.url(password)):
+                if was_down:
+                    self.stop()
+                raise NoNeo4jError(
+                    f"the database in {home} holds {nodes:,} nodes, and the importer fills empty ones alone: ingest "
+                    "into it as usual, or give another --home"
+                )
+        self.stop()
+        self._make_folders()
+        self._write_configuration()
+        self._importing.touch()
+        self._admin(
+            "import.args",
+            (
+                "database",
+                "import",
+                "full",
+                f"@{arguments.resolve()}",
+                "--overwrite-destination=true",
+                "--verbose",
+                "neo4j",
+            ),
+            "import these files",
+        )
+        self._importing.unlink()
+        self.start(password)
 
     def stop(self) -> None:
         self._end(signal.SIGTERM)
@@ -248,14 +287,25 @@ class AssembledServer:
         common = (HERE / "conf" / "neo4j.conf").read_text()
         (place.home / "conf" / "neo4j.conf").write_text(common + "\n".join(own) + "\n")
 
+    @property
+    def _importing(self) -> Path:
+        """Is there while an import runs, and after one that was broken off."""
+        return self._place.home / "run" / "importing"
+
+    def _make_folders(self) -> None:
+        for folder in ("conf", "data", "logs", "plugins", "import", "run"):
+            (self._place.home / folder).mkdir(parents=True, exist_ok=True)
+
     def _set_password(self, password: str) -> None:
-        arguments = self._write_arguments(
-            "password.args", "org.neo4j.cli.AdminTool", "dbms", "set-initial-password", password
-        )
+        self._admin("password.args", ("dbms", "set-initial-password", password), "take the password")
+
+    def _admin(self, name: str, words: Sequence[str], what: str) -> None:
+        arguments = self._write_arguments(name, "org.neo4j.cli.AdminTool", *words)
         home = self._place.home.resolve()
         try:
             done = subprocess.run(
                 [self._java, f"@{arguments}"],
+                cwd=home / "logs",
                 env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")},
                 capture_output=True,
                 text=True,
@@ -263,8 +313,9 @@ class AssembledServer:
             )
         finally:
             arguments.unlink()
+        (home / "logs" / f"{name}.log").write_text(done.stdout + done.stderr)
         if done.returncode != 0:
-            raise NoNeo4jError(f"Neo4j did not take the password: {_last_line(done.stderr or done.stdout)}")
+            raise NoNeo4jError(f"Neo4j did not {what}: {_cause(done.stdout + done.stderr)} (see {home / 'logs'})")
 
     def _write_arguments(self, name: str, main_class: str, *arguments: str) -> Path:
         # Java reads its arguments from a file of ours, so that a password is in no process list.
@@ -350,13 +401,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="A real Neo4j on 127.0.0.1: the one NEO4J_URI names, else Docker's, else one from Maven Central.",
         epilog="The password is NEO4J_PASSWORD, or one that is made on the first start and kept in <home>/password.",
     )
-    parser.add_argument("command", choices=("start", "stop", "status"))
+    parser.add_argument("command", choices=("start", "stop", "status", "import"))
     parser.add_argument("--home", type=Path, default=Path("var/neo4j"), help="data, logs and password (var/neo4j)")
+    parser.add_argument(
+        "--from", type=Path, default=Path("var/bulk"), help="what `isthmus bulk write` wrote (var/bulk)"
+    )
     parser.add_argument("--bolt-port", type=int, default=7687, help="what the store URL names (7687)")
     parser.add_argument("--http-port", type=int, default=7474, help="the Browser's (7474)")
     options = parser.parse_args(arguments)
     place = Place(options.home, options.bolt_port, options.http_port)
     try:
+        if options.command == "import":
+            return _import(place, vars(options)["from"])
         return {"start": _start, "stop": _stop, "status": _status}[options.command](place)
     except NoNeo4jError as error:
         print(f"neo4j: {error}", file=sys.stderr)
@@ -384,6 +440,26 @@ def _start(place: Place) -> int:
         f"  fill it  isthmus ingest --store '{place.url(password)}'\n"
         f"  stop it  python deploy/neo4j/server.py stop --home {place.home}"
     )
+    return 0
+
+
+def _import(place: Place, folder: Path) -> int:
+    if not (folder / "arguments").is_file():
+        raise NoNeo4jError(f"{folder} has no file called arguments: write it with isthmus bulk write")
+    if named() is not None:
+        raise NoNeo4jError(
+            "NEO4J_URI names a Neo4j that is not ours: run its own neo4j-admin, as isthmus bulk write says"
+        )
+    server = choose(place, print)
+    if not isinstance(server, AssembledServer):
+        raise NoNeo4jError(
+            f"the Neo4j here is Docker's: run neo4j-admin in a container that sees its data and {folder.resolve()}, as "
+            "isthmus bulk write says"
+        )
+    password = _password(place.home)
+    print(f"Importing {folder}", flush=True)
+    server.import_files(folder / "arguments", password)
+    print(f"Neo4j is up with it; now: isthmus bulk finish '{place.url(password)}'")
     return 0
 
 
@@ -440,7 +516,16 @@ class _NotYetError(NoNeo4jError):
     """It listens but does not serve yet."""
 
 
+def _count_nodes(url: str) -> int:
+    return int(_ask(url, "MATCH (n) RETURN count(n)"))
+
+
 def _check_login(url: str) -> None:
+    _ask(url, "RETURN 1")
+
+
+def _ask(url: str, query: LiteralString) -> Any:
+    """The one value that a query gives."""
     import neo4j
     from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
@@ -451,7 +536,7 @@ def _check_login(url: str) -> None:
     auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
     try:
         with neo4j.GraphDatabase.driver(bare, auth=auth) as driver, driver.session(database=database) as session:
-            session.run("RETURN 1").consume()
+            return session.run(query).single(strict=True)[0]
     except AuthError as error:
         raise NoNeo4jError(
             f"the Neo4j at {bare} has another password: set NEO4J_PASSWORD to it, or remove its data to begin anew"
@@ -511,6 +596,11 @@ def _write_private(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+
+
+def _cause(text: str) -> str:
+    """The last line that is no frame of a Java stack trace: its root cause."""
+    return _last_line("\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("at ", "... "))))
 
 
 def _last_line(text: str) -> str:

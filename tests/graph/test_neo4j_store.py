@@ -1,6 +1,11 @@
 """Neo4j's own promises: what an analyst finds with Cypher, and what a wrong login is told."""
 
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,9 +13,12 @@ import pytest
 from graph.errors import StoreUnavailableError
 from graph.keys import AccountKey, EntityKey, ItemKey, lone_user
 from graph.neo4j_store import Neo4jStore
-from graph.records import LONE, Account, Entity, Event, Item, Link, Relation
-from graph.store import Store, open_store
+from graph.records import LONE, Account, Entity, Event, Item, Link, Platform, Relation
+from graph.store import Store, WriteCounts, checksum, open_store
 from tests.neo4j_server import empty, run_cypher
+from tests.planted import plant, planted_records
+
+Record = TypeVar("Record")
 
 ANN = AccountKey("films", "ann")
 HEAT = ItemKey("films", "heat")
@@ -81,3 +89,38 @@ def test_a_wrong_password_and_a_missing_database_are_said_without_the_password(n
     assert "wr0ng" not in str(caught.value)
     with pytest.raises(StoreUnavailableError, match="has no database 'nowhere': give one it has"):
         Neo4jStore.open(parts._replace(path="/nowhere").geturl())
+
+
+def parts(records: Sequence[Record], drawn: random.Random) -> Iterator[Sequence[Record]]:
+    """A hundred of the records at a time, in an order that is drawn."""
+    shuffled = drawn.sample(records, len(records))
+    return (shuffled[start : start + 100] for start in range(0, len(shuffled), 100))
+
+
+def test_writers_at_once_leave_the_graph_of_one_and_create_each_record_once(neo4j_uri: str, tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as alone:
+        plant(alone)
+        expected, counts = checksum(alone), alone.counts()
+    empty(neo4j_uri)
+    nodes, links, edges = planted_records()
+    nodes = [node for node in nodes if not isinstance(node, Platform)]  # items bring them along
+
+    def write(seed: int) -> WriteCounts:
+        """All of it in small transactions, nodes, links and edges each in an order of this writer's own."""
+        drawn, done = random.Random(seed), WriteCounts()
+        with Neo4jStore.open(neo4j_uri) as store:
+            store.ensure_schema()
+            for part in parts(nodes, drawn):
+                done += store.upsert_nodes(part)
+            for part in parts(links, drawn):
+                done += store.link(part)
+            for part in parts(edges, drawn):
+                done += store.upsert_edges(part)
+        return done
+
+    with ThreadPoolExecutor(3) as pool:
+        written = list(pool.map(write, range(3)))
+    assert sum(each.created for each in written) == len(nodes) + len(links) + len(edges)
+    with open_store(neo4j_uri) as store:
+        assert checksum(store) == expected
+        assert store.counts() == counts
