@@ -10,6 +10,7 @@ from serve.access import guard_routes
 from serve.docs_page import docs_page
 from serve.edge import Edge, answer_with_problems
 from serve.errors import Problem
+from serve.idempotency import remember_routes
 from serve.routes import events, items, jobs, operations, people, recommend
 from serve.routes.wire import describe
 from serve.service import Service
@@ -37,6 +38,7 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
         return HTMLResponse(docs_page(app.openapi()))
 
     describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES, *jobs.BODIES])
+    remember_routes(app, service)
     guard_routes(app)
     return app
 

@@ -122,6 +122,11 @@ async def read_json(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Problem(415, "not-json", f"the body's Content-Type is {kind or 'missing'}: send application/json")
+    return await read_body(request)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body of a request, not larger than 1 MiB and not slower than 10 s; raises Problem."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
