@@ -106,13 +106,3 @@ def _admitted(
         group for group, share in shares.items() if counts.get(group, 0) >= ceil(round(share.at_most * (place + 1), 9))
     ]
     return ~np.isin(groups, full)
-
-
-def intra_list_distance(vectors: NDArray[np.float32]) -> float:
-    """Mean of 1 - cosine over all pairs of a list's vectors [K, D] (Ziegler et al., WWW 2005); NaN of fewer."""
-    size = len(vectors)
-    if size < 2:
-        return float("nan")
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    cosines = unit @ unit.T
-    return float(1 - (cosines.sum() - np.trace(cosines)) / (size * (size - 1)))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.rerank import Share, intra_list_distance, rerank
+from models.rerank import Share, rerank
 
 # Two of a kind to the east, one to the north, one between.
 EAST, NORTH = [1.0, 0.0], [0.0, 2.0]
@@ -75,9 +75,3 @@ def test_whatever_is_asked_nothing_comes_twice_and_shares_hold(seed, diversity, 
         of = [int((groups[found[:length]] == group).sum()) for group in (0, 1)]
         assert max(of) <= at_most * length + 1
         assert of[0] > at_least * length - 1 or of[0] == (groups == 0).sum()
-
-
-def test_the_distance_of_a_list_is_the_mean_over_its_pairs():
-    # Cosines: east-north 0, east-between and north-between 1/sqrt(2).
-    assert intra_list_distance(VECTORS[1:]) == pytest.approx(1 - 2 / np.sqrt(2) / 3)
-    assert np.isnan(intra_list_distance(VECTORS[:1]))
