@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.flagship import trained
 from benchmarks.quality import SPLIT_SEEDS, prepare_with_texts
 from graph.errors import IsthmusError
-from graph.split import join
+from graph.interactions import join
 from models.rerank import rerank
 from models.retrieval import top_k
 from train.loop import Prepared

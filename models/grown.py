@@ -131,6 +131,11 @@ class GrownBundle(Bundle):
             ),
         )
 
+    def mean_of_stand_ins(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[M, T] what each newcomer's stand-ins make of the base's lines [N, T], as long as a unit vector."""
+        mean = np.asarray(_shares(self.newcomers, self.base.items) @ vectors, dtype=np.float32)
+        return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), np.float32(_TINY)))
+
     @cached_property
     def knowledge(self) -> Knowledge:
         """The base's: what newcomers share with other items is not known yet."""

@@ -103,6 +103,18 @@ class Ranker:
         dense = np.einsum("kd,kd->k", queries, self._model.vectors[rows]) + self._model.bias[rows]
         return np.asarray(dense + self._model.leads_to.score(history)[0][rows], dtype=np.float32)
 
+    def taste(self, history: Histories) -> NDArray[np.float32]:
+        """[P * D] what one person's events ask for on each platform, without what anybody asks for."""
+        return np.asarray(self._model.queries(history)[0] - self._model.prior.numpy()).ravel()
+
+    def nearest(
+        self, values: NDArray[np.float32], *, platforms: Sequence[str] | None, k: int, allowed: NDArray[np.bool_] | None
+    ) -> Ranked:
+        """The items with the largest of some values [N]; never those of -inf."""
+        numbers = self._numbers(platforms)
+        rows = np.concatenate([of[number] for number in numbers for of in (self._rows, self._later)])
+        return _best(rows, values[rows], np.zeros(0, np.int64), k, allowed)
+
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[K, D] the items' vectors, for how far they are from each other."""
         found: NDArray[np.float32] = self._model.vectors[rows]

@@ -14,6 +14,7 @@ MAX_BODY_BYTES: Final = 1 << 20
 MAX_LIMIT: Final = 100
 MAX_LIST: Final = 200
 """Items of one frozen list, over all its pages."""
+MAX_SIMILAR_PEOPLE: Final = 40
 MAX_EVENTS: Final = 1000
 MAX_FUTURE: Final = timedelta(days=1)
 """How far ahead of ours a sender's clock may run."""
@@ -383,7 +384,7 @@ class RecommendedItem(_Model):
     platform: str
     title: str
     score: float
-    source: Literal["model", "fallback", "similar"]
+    source: Literal["model", "fallback", "similar", "search"]
     rules: list[Literal["pinned", "boosted", "lowered", "buried"]]
     reason: str | None
     base: float | None
@@ -402,7 +403,22 @@ class RecommendationAnswer(_Model):
 
 
 class SimilarAnswer(_Model):
-    """Items like one item, best first."""
+    """Items like one item, or like what was looked for, best first; the score is a cosine."""
 
     model_version: str
     items: list[RecommendedItem]
+
+
+class SimilarPerson(_Model):
+    """Somebody like a person: a pseudonym, and the cosine of what both ask for."""
+
+    user_id: str
+    similarity: float
+    shared_items: int = Field(description="Of the newest 20 that the person wanted.")
+
+
+class SimilarPeopleAnswer(_Model):
+    """People like one person, best first."""
+
+    model_version: str
+    users: list[SimilarPerson]

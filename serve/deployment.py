@@ -213,13 +213,14 @@ class Replica:
     def __init__(self, options: str) -> None:
         import torch
 
-        from models.text import open_model
+        from models.text import TextEncoder, open_model
         from serve.access import Guard
         from serve.drain import Drainer
         from serve.jobs import LANES, Lane, environment
         from serve.live import Live, StoreGate
         from serve.metrics import Metrics
         from serve.quota import Quota
+        from serve.search import Search
         from serve.service import Service
         from serve.shelf import Reader, Texts, named_model
 
@@ -239,13 +240,15 @@ class Replica:
         )
         guard = Guard(keyring, Quota(Path(options).parent / "quota"))
         self._scenarios = read_scenarios(given["scenarios"])
-        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard)
+        vectors = Path(given["vectors"])
+
+        def open_named(name: str) -> TextEncoder:
+            return open_model(named_model(name, given["text_model"]))
+
+        search = Search(vectors, open_named)
+        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard, search)
         self._drainer.start()
-        texts = Texts(
-            Path(given["vectors"]),
-            lambda name: open_model(named_model(name, given["text_model"])),
-            lambda: self._service.base,
-        )
+        texts = Texts(vectors, open_named, lambda: self._service.base)
         own = environment(os.environ, given["job"])
         self._lanes = [Lane(self._service.jobs, name, own, Path(given["folder"])) for name in LANES]
         catalogue = self._outbox.catalogue

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from graph.interactions import Histories
+from graph.preference import event_weights
+from graph.records import Event
 from graph.schema import DEFAULT_EVENT_WEIGHTS
 from serve import filters
 from serve.api import MAX_LIST
@@ -42,6 +44,12 @@ class Signal:
     at: datetime
     weight: float
     value: float | None = None
+
+
+def signals_of(events: Sequence[Event]) -> list[Signal]:
+    """What ranking reads of events, oldest first, of one person."""
+    weighed = zip(events, event_weights(events), strict=True)
+    return [Signal(event.item, event.type, event.at, weight, event.value) for event, weight in weighed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,25 @@ class Recommender:
         for each in items:
             each["reason"] = reason_of_similar(self.bundle.titles[row])
         return Recommendations(items, "similar", self._rest(ranked.rows[limit:]))
+
+    def search(
+        self,
+        cosines: "NDArray[np.float32]",
+        *,
+        limit: int,
+        platforms: Sequence[str] | None = None,
+        allowed: "NDArray[np.bool_] | None" = None,
+    ) -> list[dict[str, Any]]:
+        """The items with the largest of these [N]; -inf for those that are none."""
+        ranked = self._ranker.nearest(cosines, platforms=platforms, k=limit, allowed=self._visible(allowed))
+        return self._items(ranked.rows, ranked.scores, "search", None, ())
+
+    def taste(self, signals: Iterable[Signal]) -> "NDArray[np.float32] | None":
+        """A unit vector of what these events ask for, the same length for everybody; None where nothing was wanted."""
+        known = [signal for signal in signals if signal.item in self.bundle.items and signal.weight > 0]
+        taste = self._ranker.taste(self._history(known)) if known else np.zeros(1, np.float32)
+        length = float(np.linalg.norm(taste))
+        return taste / np.float32(length) if length else None
 
     def _rest(self, rows: "NDArray[np.int64]") -> Rest:
         """Rows of the bundle's own items are the same wherever it is open; of what was put later, keys are."""

@@ -17,6 +17,7 @@ from serve.live import Live, Past
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
+from serve.search import Search
 from serve.shelf import Shelf
 
 STORE_TIMEOUT_S: Final = 2.0
@@ -35,6 +36,8 @@ class Service:
     metrics: Metrics
     guard: Guard = field(default_factory=Guard)
     """Left out, everybody who reaches this server may do everything."""
+    search: Search | None = None
+    """Where texts can be searched."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
@@ -119,6 +122,8 @@ class Service:
 
     def close(self) -> None:
         """Give back the threads; what they hold is the owner's."""
+        if self.search is not None:
+            self.search.close()
         self.store_pool.shutdown(wait=False, cancel_futures=True)
         self.disk_pool.shutdown()
         if "jobs" in self.__dict__:

@@ -1,4 +1,4 @@
-"""Routes of what a person should see: recommendations and similar items."""
+"""Routes of what a person should see: recommendations, similar items and people, search."""
 
 import uuid
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
-from graph.preference import event_weights
 from serve import filters
 from serve.api import (
     MAX_LIMIT,
+    MAX_SIMILAR_PEOPLE,
     Context,
     Cursor,
     Diversity,
@@ -26,11 +26,12 @@ from serve.api import (
     RecommendationRequest,
     ScenarioName,
     SimilarAnswer,
+    SimilarPeopleAnswer,
 )
 from serve.edge import read_json
 from serve.errors import Problem
-from serve.live import Past
-from serve.recommender import Recommender, Signal
+from serve.people import similar_people
+from serve.recommender import Recommender, Signal, signals_of
 from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
 from serve.scenarios import DEFAULT, PLAIN, Scenario
 from serve.service import Service
@@ -52,6 +53,16 @@ class _RecommendationParameters(_ListParameters):
     diversity: Diversity | None = None
     explain: bool = True
     cursor: Cursor | None = None
+
+
+class _PeopleParameters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(20, ge=1, le=MAX_SIMILAR_PEOPLE)
+
+
+class _SearchParameters(_ListParameters):
+    q: str = Field(min_length=1, max_length=1000, description="What is looked for.", examples=["a film about the sea"])
 
 
 def add(app: FastAPI, service: Service) -> None:
@@ -85,6 +96,40 @@ def add(app: FastAPI, service: Service) -> None:
         found = recommender.similar(item, limit=asked.limit, platforms=platforms, allowed=allowed)
         return send({"model_version": recommender.version, "items": found.items})
 
+    @app.get("/v1/search", responses=answers(SimilarAnswer, 422, 503))
+    async def search(asked: Annotated[_SearchParameters, Query()]) -> Response:
+        """Items by meaning, over all platforms or some, in any language that the text model knows."""
+        recommender = service.recommender
+        platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
+        allowed = _allowed(recommender, asked.filter, "?filter")
+        if service.search is None:
+            raise Problem(503, "search-unavailable", "this server has no text model", headers={"Retry-After": "60"})
+        cosines = await service.search.cosines(recommender.bundle, asked.q)
+        items = recommender.search(cosines, limit=asked.limit, platforms=platforms, allowed=allowed)
+        return send({"model_version": recommender.version, "items": items})
+
+    @app.get("/v1/users/{user_id}/similar", responses=answers(SimilarPeopleAnswer, 404, 422, 503))
+    async def people(user_id: str, asked: Annotated[_PeopleParameters, Query()]) -> Response:
+        """People who want what this person wants, by their pseudonyms alone."""
+        user = in_path(UserKey.parse, user_id)
+        recommender = service.recommender
+        past = await service.past(user)
+        found = await service.ask(lambda store: similar_people(store, recommender, user, past.events, asked.limit))
+        if found is None:
+            raise Problem(503, "store-unavailable", "the store cannot be asked now", headers={"Retry-After": "5"})
+        if not past.events:
+            raise Problem(404, "unknown-user", f"nothing is known of {user}")
+        return send(
+            {
+                "model_version": recommender.version,
+                "users": [
+                    {"user_id": str(one.user), "similarity": one.similarity, "shared_items": one.shared_items}
+                    for one in found
+                    if not service.is_erased(one.user)
+                ],
+            }
+        )
+
 
 async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Response:
     """What is said of a request whose fields stand at `at`: / in the body or ? in the query."""
@@ -93,7 +138,7 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
         signals, degraded = _signals_of_request(recommender, asked.events), False
     else:
         past = await service.past(_person(asked, service.pseudonyms))
-        signals, degraded = _signals(past), past.degraded
+        signals, degraded = signals_of(past.events), past.degraded
     scenario = _scenario(recommender, asked.scenario, f"{at}scenario")
     digest, expires = b"", None
     if asked.cursor is not None:
@@ -158,11 +203,6 @@ def _person(asked: RecommendationRequest, pseudonyms: Pseudonyms) -> UserKey | A
         return session_key(asked.session_id, pseudonyms)
     assert asked.account_id is not None  # noqa: S101
     return account_key(asked.account_id, pseudonyms)
-
-
-def _signals(past: Past) -> list[Signal]:
-    weighed = zip(past.events, event_weights(past.events), strict=True)
-    return [Signal(event.item, event.type, event.at, weight, event.value) for event, weight in weighed]
 
 
 def _signals_of_request(recommender: Recommender, events: Sequence[PastEvent]) -> list[Signal]:
