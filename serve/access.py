@@ -28,6 +28,7 @@ NEEDED: Final[Mapping[str, Right]] = {
     "GET /v1/items/{item_id}/similar": "read",
     "GET /v1/search": "read",
     "POST /v1/events": "write",
+    "GET /v1/metrics/feedback": "read",
     "GET /v1/users/{user_id}": "read",
     "PUT /v1/users/{user_id}": "write",
     "DELETE /v1/users/{user_id}": "admin",

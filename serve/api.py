@@ -299,6 +299,29 @@ class RejectsAnswer(_Model):
     next_cursor: str | None
 
 
+class VariantFeedback(_Model):
+    """What became of the lists of one model under one variant; shares and means are null where there is nothing yet."""
+
+    variant: str
+    model_version: str
+    recommendations: int = Field(description="Lists that were answered.")
+    items: int = Field(description="Items in them.")
+    clicked: int = Field(description="Lists that an event of positive weight named.")
+    click_through_rate: float | None
+    converted: int = Field(description="Lists that an event of weight .7 or more named, ratings aside.")
+    conversion_rate: float | None
+    ratings: int
+    mean_rating: float | None
+    survey_answers: int = Field(description="Events that named a list and have a number as `survey` in their context.")
+    mean_survey_answer: float | None
+
+
+class FeedbackAnswer(_Model):
+    """Totals since the server's folder was made, by variant and model."""
+
+    variants: list[VariantFeedback]
+
+
 class FieldError(_Model):
     """Where in the body, and what is wrong there."""
 

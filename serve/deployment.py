@@ -256,6 +256,7 @@ class Replica:
 
         for lane in self._lanes:
             lane.start()
+        self._service.feedback.start()
 
     def reconfigure(self, config: dict[str, str]) -> None:
         """Load the bundle that `config` names, beside the one in use, and use it from the next request on."""
@@ -288,6 +289,7 @@ class Replica:
             self._reader.stop()
             for lane in self._lanes:
                 lane.stop()
+            self._service.feedback.stop()
             self._service.close()
             self._gate.close()
             self._outbox.close()

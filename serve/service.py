@@ -12,6 +12,7 @@ from graph.store import Store
 from graph.tombstones import Tombstones
 from serve.access import Guard
 from serve.cursors import Cursors
+from serve.feedback import Feedback
 from serve.jobs import Jobs
 from serve.live import Live, Past
 from serve.metrics import Metrics
@@ -82,6 +83,11 @@ class Service:
         """Long work, beside the outbox."""
         return Jobs(self.outbox.path.with_name("jobs.db"))
 
+    @cached_property
+    def feedback(self) -> Feedback:
+        """What became of the lists that were answered."""
+        return Feedback(self.outbox.path.with_name("feedback.db"))
+
     def is_erased(self, person: UserKey | AccountKey) -> bool:
         """Whether a person or account was erased, or is about to be."""
         return bool(self.tombstones.erased([person]))
@@ -126,8 +132,8 @@ class Service:
             self.search.close()
         self.store_pool.shutdown(wait=False, cancel_futures=True)
         self.disk_pool.shutdown()
-        if "jobs" in self.__dict__:
-            self.jobs.close()
+        for name in {"jobs", "feedback"} & self.__dict__.keys():
+            getattr(self, name).close()
         self.guard.close()
 
 

@@ -149,7 +149,9 @@ def _keep(service: Service, raw: Sequence[Any]) -> dict[str, Any]:
             kept.append(_record(event, recommender, accounts[index]))
             if index in sessions and sessions[index] != accounts[index]:
                 logins.append(Login(sessions[index], accounts[index], event.occurred_at))
-    accepted = sum(service.outbox.accept(kept, logins))
+    fresh = service.outbox.accept(kept, logins)
+    service.feedback.heard(event for event, new in zip(kept, fresh, strict=True) if new)
+    accepted = sum(fresh)
     answer = {
         "accepted": accepted,
         "duplicates": len(kept) - accepted,

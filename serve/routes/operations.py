@@ -1,11 +1,15 @@
 """Routes for whoever runs the server: liveness, readiness and metrics."""
 
+from typing import Any
+
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from serve.api import FeedbackAnswer
+from serve.feedback import Total, prometheus
 from serve.metrics import TEXT
 from serve.routes.wire import answers, send
-from serve.service import Service
+from serve.service import Service, in_pool
 
 
 def add(app: FastAPI, service: Service) -> None:
@@ -33,4 +37,32 @@ def add(app: FastAPI, service: Service) -> None:
             refused=refused,
             store_up=service.live.store_is_up,
         )
-        return Response(page, media_type=TEXT)
+        totals = await in_pool(service.disk_pool, service.feedback.totals)
+        return Response(page + prometheus(totals), media_type=TEXT)
+
+    @app.get("/v1/metrics/feedback", responses=answers(FeedbackAnswer, 503))
+    async def feedback() -> Response:
+        """What became of the lists that were answered, by variant and model."""
+        totals = await in_pool(service.disk_pool, service.feedback.totals)
+        return send({"variants": [_told(total) for total in totals]})
+
+
+def _told(total: Total) -> dict[str, Any]:
+    return {
+        "variant": total.variant,
+        "model_version": total.model,
+        "recommendations": total.lists,
+        "items": total.items,
+        "clicked": total.clicked,
+        "click_through_rate": _share(total.clicked, total.lists),
+        "converted": total.converted,
+        "conversion_rate": _share(total.converted, total.lists),
+        "ratings": total.ratings,
+        "mean_rating": _share(total.rating_sum, total.ratings),
+        "survey_answers": total.surveys,
+        "mean_survey_answer": _share(total.survey_sum, total.surveys),
+    }
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None

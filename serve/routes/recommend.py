@@ -169,11 +169,13 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
     cursor = None
     if len(found.rest):
         cursor = service.cursors.write(recommender.version, digest or _digest(service, asked), found.rest, expires)
+    id, variant = uuid.uuid4().hex, "default"
+    service.feedback.shown(id, variant, recommender.version, len(found.items))
     return send(
         {
-            "recommendation_id": uuid.uuid4().hex,
+            "recommendation_id": id,
             "model_version": recommender.version,
-            "variant": "default",
+            "variant": variant,
             "degraded": degraded,
             "items": found.items,
             "next_cursor": cursor,
