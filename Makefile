@@ -11,7 +11,7 @@ TEST_ENVIRONMENT := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLIN
 	RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=disabled RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j neo4j-stop neo4j-import benchmarks constraints clean
+.PHONY: help env demo test check check-format check-lint check-types check-imports format neo4j neo4j-stop neo4j-import benchmarks fuzz constraints clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ neo4j-import: $(READY) ## Fill that Neo4j, while it is empty, with what isthmus 
 benchmarks: $(READY) ## Print the figures of docs/benchmarks.md (ONLY=startup: one of them)
 	@set -e; for name in $(or $(ONLY),$(basename $(notdir $(wildcard benchmarks/*.py)))); do \
 		echo "== python -m benchmarks.$$name"; $(BIN)/python -m "benchmarks.$$name"; done
+
+fuzz: $(READY) ## Ask every HTTP operation a thousand strange things, and 200 queries in every field
+	@FUZZ_CASES=$(or $(CASES),500) $(TEST_ENVIRONMENT) $(BIN)/pytest -q -s --timeout 3600 tests/serve/test_fuzz.py tests/serve/test_injection.py
 
 constraints: $(READY) ## Resolve the newest versions anew into constraints.txt
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate --no-header \

@@ -35,12 +35,12 @@ def _user_id(text: str) -> str:
 
 
 def check_account_id(text: str) -> str:
-    """Return `text` if it is platform:id; raise ValueError otherwise."""
+    """Return `text` if it is platform:id; ValueError otherwise, without a word of it: it may be somebody's name."""
     platform, colon, id = text.partition(":")
     try:
         check_platform(platform)
-    except IsthmusError as error:
-        raise ValueError(str(error)) from None
+    except IsthmusError:
+        colon = ""
     if not colon or not re.fullmatch(r"[A-Za-z0-9_:@.-]+", id):
         raise ValueError("write an account as platform:id, of the characters A-Z a-z 0-9 _ : @ . -")
     return text

@@ -8,6 +8,7 @@ IsthmusError
 Problem                  one answer other than 2xx, as application/problem+json
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -64,13 +65,14 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
             "type": f"urn:isthmus:problem:{self.kind}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
-            "detail": self.detail,
+            "detail": masked(self.detail),
         }
         if instance is not None:
-            members["instance"] = instance
+            members["instance"] = masked(instance)
         if self.errors:
             members["errors"] = [
-                dict(zip(("pointer", "detail", "position"), error, strict=False)) for error in self.errors
+                dict(zip(("pointer", "detail", "position"), (masked(pointer), masked(detail), *rest), strict=False))
+                for pointer, detail, *rest in self.errors
             ]
         if request_id is not None:
             members["request_id"] = request_id
@@ -81,6 +83,18 @@ class Problem(Exception):  # noqa: N818 - what RFC 9457 calls it
         return Response(
             orjson.dumps(self.body(instance, request_id)), self.status, self.headers, media_type=PROBLEM_JSON
         )
+
+
+_IDENTITY: Final = re.compile(
+    r"[^\s'\"/:?&=,]+(?:@|%40)[^\s'\"/:?&=,]+\.[^\s'\"/:?&=,]+"  # a mail address
+    r"|(?:\+|%2B)\d[\d ()./-]{6,}\d"  # a telephone number with its country
+    r"|isthmus_[A-Za-z0-9_-]{20,}"  # a key of ours
+)
+
+
+def masked(text: str) -> str:
+    """The text with `…` for what reads like a mail address, a telephone number or a key; who asks may log errors."""
+    return _IDENTITY.sub("…", text)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> Problem:
