@@ -21,6 +21,7 @@ from benchmarks.flagship import trained
 from benchmarks.quality import SPLIT_SEEDS, prepare_with_texts
 from graph.errors import IsthmusError
 from graph.interactions import join
+from graph.vectors import read_vectors
 from models.rerank import rerank
 from models.retrieval import top_k
 from train.loop import Prepared
@@ -43,11 +44,11 @@ def main() -> None:
     try:
         snapshot = prepare_with_texts(NAME, Path(), arguments.var)
         config = replace(suited(snapshot, "random_per_user"), seed=SPLIT_SEEDS[0])
-        model, _, _ = trained(snapshot, arguments.var / NAME, config)
+        model, run, _ = trained(snapshot, arguments.var / NAME, config)
     except IsthmusError as error:
         sys.exit(f"error: {error}")
     prepared, vectors = model.prepared, np.asarray(model.flagship.vectors)
-    text = prepared.items.text.numpy()
+    text, _ = read_vectors(run.inputs.vectors / "Item.parquet", prepared.split.train.items.keys)
     split = prepared.split
     people = np.unique(split.test.user[split.test.weight > 0])[: arguments.people]
     scores = model.flagship.score(join(split.train, split.validation).histories(people))

@@ -6,6 +6,7 @@ attributes.arrow         what else the source says of the items, in columns; bun
 vectors.npy  bias.npy    [N, D] and [N]
 parts/<relation>.npy     [N, D] what each relation brought to the vectors, for explanations
 leads_to.*.npy           the sparse item-item weights, compressed rows; what lifts items without events
+requires.*.npy           which items an item requires first, where the source says it
 network.safetensors      the history encoder, adapters and priors
 knowledge/<relation>.*   which entities items share, for explanations
 """
@@ -35,6 +36,7 @@ from models.encoder import EncoderConfig, HistoryEncoder
 from models.explain import Knowledge
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
+from models.plan import Requires
 
 FORMAT: Final = 1
 _MANIFEST: Final = "manifest.json"
@@ -55,6 +57,8 @@ class Catalogue:
     urls: Sequence[str | None]
     attributes: pa.Table | None = None
     """From models.attributes.attribute_table; None says nothing further."""
+    requires: Requires | None = None
+    """Which items an item requires first; None where the source does not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +156,13 @@ class Bundle:
             self.knowledge,
         )
 
+    @cached_property
+    def requires(self) -> Requires:
+        """Which items an item requires first; of none in a bundle that does not say."""
+        if "requires.starts.npy" not in self.manifest["files"]:
+            return Requires(np.zeros(1, np.int64), np.zeros(0, np.int64))
+        return Requires(self._map("requires.starts.npy"), self._map("requires.targets.npy"))
+
     def _map(self, name: str) -> Any:
         # A plain view of the map: numpy's memmap class costs a Python call at every slice.
         return np.asarray(np.load(self.path / name, mmap_mode="r"))
@@ -229,6 +240,9 @@ def _write_files(folder: Path, flagship: Flagship, catalogue: Catalogue, knowled
     pq.write_table(pa.table(columns, schema=schema), folder / "items.parquet")
     if catalogue.attributes is not None:
         write_attributes(catalogue.attributes, folder / _ATTRIBUTES)
+    if catalogue.requires is not None:
+        np.save(folder / "requires.starts.npy", catalogue.requires.starts)
+        np.save(folder / "requires.targets.npy", catalogue.requires.targets)
     np.save(folder / "vectors.npy", np.ascontiguousarray(flagship.vectors, dtype=np.float32))
     np.save(folder / "bias.npy", flagship.bias)
     (folder / "parts").mkdir()

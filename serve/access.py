@@ -27,6 +27,7 @@ NEEDED: Final[Mapping[str, Right]] = {
     "GET /v1/users/{user_id}/similar": "read",
     "GET /v1/items/{item_id}/similar": "read",
     "GET /v1/search": "read",
+    "POST /v1/paths": "read",
     "POST /v1/events": "write",
     "GET /v1/metrics/feedback": "read",
     "GET /v1/users/{user_id}": "read",

@@ -123,7 +123,26 @@ class PastEvent(_Model):
     value: Value | None = Field(None, description="A rating, for RATED.")
 
 
-class RecommendationRequest(_Model):
+class Who(_Model):
+    """A person: exactly one of user_id, account_id, session_id and events."""
+
+    user_id: UserId | None = None
+    account_id: AccountId | None = None
+    session_id: SessionId | None = None
+    events: list[PastEvent] | None = Field(None, min_length=1, max_length=MAX_EVENTS)
+
+    @model_validator(mode="after")
+    def _one_person(self) -> Self:
+        given = [name for name in ("user_id", "account_id", "session_id", "events") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "say who it is for with exactly one of user_id, account_id, session_id and events, not "
+                + (" and ".join(given) or "none of them")
+            )
+        return self
+
+
+class RecommendationRequest(Who):
     """What should this person see? Say who with exactly one of user_id, account_id, session_id and events."""
 
     model_config = ConfigDict(
@@ -141,10 +160,6 @@ class RecommendationRequest(_Model):
         },
     )
 
-    user_id: UserId | None = None
-    account_id: AccountId | None = None
-    session_id: SessionId | None = None
-    events: list[PastEvent] | None = Field(None, min_length=1, max_length=MAX_EVENTS)
     limit: int = Field(20, ge=1, le=MAX_LIMIT)
     target_platforms: list[PlatformName] | None = Field(None, min_length=1, max_length=100)
     exclude_item_ids: list[ItemId] = Field(default_factory=list, max_length=1000)
@@ -159,15 +174,11 @@ class RecommendationRequest(_Model):
     explain: bool = True
     cursor: Cursor | None = None
 
-    @model_validator(mode="after")
-    def _one_person(self) -> Self:
-        given = [name for name in ("user_id", "account_id", "session_id", "events") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "say who it is for with exactly one of user_id, account_id, session_id and events, not "
-                + (" and ".join(given) or "none of them")
-            )
-        return self
+
+class PathRequest(Who):
+    """What is the way to an item, for this person?"""
+
+    goal_item_id: ItemId
 
 
 class EventIn(_Model):
@@ -423,6 +434,26 @@ class RecommendationAnswer(_Model):
     degraded: bool
     items: list[RecommendedItem]
     next_cursor: str | None = Field(description="For the next page of the same list; null where it ends.")
+
+
+class Step(_Model):
+    """An item on the way, after all that it requires; the score is the model's for this person."""
+
+    item_id: str
+    platform: str
+    title: str
+    score: float
+    requires: list[str] = Field(description="Items that have to come before it: earlier steps, or known ones.")
+
+
+class PathAnswer(_Model):
+    """The way to an item, first step first, the item itself last; nothing where the person has had it."""
+
+    model_version: str
+    degraded: bool
+    goal_item_id: str
+    known_item_ids: list[str] = Field(description="What is required and the person has had.")
+    steps: list[Step]
 
 
 class SimilarAnswer(_Model):

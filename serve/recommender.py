@@ -31,6 +31,8 @@ _KEPT_MASKS: Final = 64
 """Filters whose items are remembered, and how many bytes they may take together."""
 _KEPT_BYTES: Final = 64 << 20
 
+HAD_FROM: Final = 0.5
+"""Weight of an event from which on an item counts as had on the way to another."""
 MAX_PATHS: Final = 8
 """Paths shown for one item; the smaller ones beyond are summed up in one more."""
 
@@ -247,6 +249,33 @@ class Recommender:
         """The items with the largest of these [N]; -inf for those that are none."""
         ranked = self._ranker.nearest(cosines, platforms=platforms, k=limit, allowed=self._visible(allowed))
         return self._items(ranked.rows, ranked.scores, "search", None, ())
+
+    def plan(self, signals: Iterable[Signal], goal: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """The steps to an item that the bundle has, and the keys of what is required and was had.
+
+        What a person wanted they have had; what they disliked or only looked at they have not.
+        Raises: PlanError where there is no way.
+        """
+        from models.plan import needed, order
+
+        known = [signal for signal in signals if signal.item in self.bundle.items]
+        keys, requires = self.bundle.items.keys, self.bundle.requires
+        had = {self.bundle.items.row(signal.item) for signal in known if signal.weight >= HAD_FROM}
+        waits, before = needed(requires, self.bundle.items.row(goal), had)
+        rows = np.array(list(waits), dtype=np.int64)
+        scores = self._ranker.scores(self._history(known), rows) if len(rows) else np.zeros(0, np.float32)
+        score_of = dict(zip(rows.tolist(), scores.tolist(), strict=True))
+        steps = [
+            {
+                "item_id": keys[row],
+                "platform": self.bundle.platforms[self.bundle.item_platform[row]],
+                "title": self.bundle.titles[row],
+                "score": score_of[row],
+                "requires": [keys[target] for target in requires.of(row)],
+            }
+            for row in order(waits, score_of)
+        ]
+        return steps, [keys[row] for row in before]
 
     def taste(self, signals: Iterable[Signal]) -> "NDArray[np.float32] | None":
         """A unit vector of what these events ask for, the same length for everybody; None where nothing was wanted."""

@@ -12,10 +12,12 @@ from graph.records import Attributes, Relation
 from graph.snapshot import Snapshot, read_snapshot
 from graph.store import Store
 from graph.vectors import digests
+from graph.vocabulary import Vocabulary
 from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
+from models.plan import Requires
 from train.blend import Blend, choose_blend
 from train.data import FORM, item_side, whole
 from train.loop import Inputs, LoopConfig, Prepared, best_encoder, prepare
@@ -68,6 +70,7 @@ def release(
         snapshot.items["title"].to_pylist(),
         snapshot.items["url"].to_pylist(),
         attribute_table(snapshot.items["created_at"].to_pylist(), snapshot.items["attributes"].to_pylist()),
+        _requires(snapshot, events.items),
     )
     facts: dict[str, Any] = {
         "form": FORM,
@@ -112,6 +115,17 @@ def _strongest(leads_to: LeadsTo, keys: Any, model: str, keep: int) -> Iterator[
             if values[place] > 0:
                 properties: Attributes = {"weight": round(float(values[place]), 6), "model": model}
                 yield Relation("LEADS_TO", parsed[row], parsed[int(columns[place])], properties)
+
+
+def _requires(snapshot: Snapshot, items: Vocabulary) -> Requires | None:
+    table = snapshot.relations.get("REQUIRES")
+    if table is None:
+        return None
+    ends = zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True)
+    rows = [(items.get(source), items.get(target)) for source, target in ends]
+    pairs = np.array(sorted((a, b) for a, b in rows if a is not None and b is not None), np.int64).reshape(-1, 2)
+    counts = np.bincount(pairs[:, 0], minlength=len(items))
+    return Requires(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs[:, 1].copy())
 
 
 def _event_weights(snapshot: Snapshot) -> dict[str, float]:

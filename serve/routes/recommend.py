@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
+from models.plan import PlanError
 from serve import filters
 from serve.api import (
     MAX_LIMIT,
@@ -21,12 +22,15 @@ from serve.api import (
     Diversity,
     Filter,
     PastEvent,
+    PathAnswer,
+    PathRequest,
     PlatformName,
     RecommendationAnswer,
     RecommendationRequest,
     ScenarioName,
     SimilarAnswer,
     SimilarPeopleAnswer,
+    Who,
 )
 from serve.edge import read_json
 from serve.errors import Problem
@@ -36,7 +40,7 @@ from serve.routes.wire import account_key, answers, body, in_path, parse, send, 
 from serve.scenarios import DEFAULT, PLAIN, Scenario
 from serve.service import Service
 
-BODIES: Final[Sequence[type[BaseModel]]] = [RecommendationRequest]
+BODIES: Final[Sequence[type[BaseModel]]] = [RecommendationRequest, PathRequest]
 """What the routes read, for OpenAPI."""
 
 
@@ -130,15 +134,48 @@ def add(app: FastAPI, service: Service) -> None:
             }
         )
 
+    @app.post(
+        "/v1/paths",
+        responses=answers(PathAnswer, 404, 408, 409, 413, 415, 422, 503),
+        openapi_extra=body(PathRequest),
+    )
+    async def path(request: Request) -> Response:
+        """The items to go through to reach one, each after what it requires, without what the person has had."""
+        asked = parse(PathRequest, await read_json(request))
+        recommender = service.recommender
+        goal = asked.goal_item_id
+        if not recommender.knows(goal):
+            detail = f"the bundle {recommender.version} has no item {goal}"
+            raise Problem(404, "unknown-item", detail, errors=[("/goal_item_id", detail)])
+        signals, degraded = await _past(service, recommender, asked)
+        try:
+            steps, known = recommender.plan(signals, goal)
+        except PlanError as error:
+            circle = " requires ".join(recommender.bundle.items.keys[row] for row in error.circle[:10])
+            raise Problem(409, "no-path", f"there is no way to {goal}: {circle}") from None
+        return send(
+            {
+                "model_version": recommender.version,
+                "degraded": degraded,
+                "goal_item_id": goal,
+                "known_item_ids": known,
+                "steps": steps,
+            }
+        )
+
+
+async def _past(service: Service, recommender: Recommender, who: Who) -> tuple[list[Signal], bool]:
+    """What a person did, and whether the store could not be asked."""
+    if who.events is not None:
+        return _signals_of_request(recommender, who.events), False
+    past = await service.past(_person(who, service.pseudonyms))
+    return signals_of(past.events), past.degraded
+
 
 async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Response:
     """What is said of a request whose fields stand at `at`: / in the body or ? in the query."""
     recommender = service.recommender
-    if asked.events is not None:
-        signals, degraded = _signals_of_request(recommender, asked.events), False
-    else:
-        past = await service.past(_person(asked, service.pseudonyms))
-        signals, degraded = signals_of(past.events), past.degraded
+    signals, degraded = await _past(service, recommender, asked)
     scenario = _scenario(recommender, asked.scenario, f"{at}scenario")
     digest, expires = b"", None
     if asked.cursor is not None:
@@ -198,7 +235,7 @@ def _scenario(recommender: Recommender, name: str | None, pointer: str) -> Scena
     return known[name]
 
 
-def _person(asked: RecommendationRequest, pseudonyms: Pseudonyms) -> UserKey | AccountKey:
+def _person(asked: Who, pseudonyms: Pseudonyms) -> UserKey | AccountKey:
     if asked.user_id is not None:
         return UserKey.parse(asked.user_id)
     if asked.session_id is not None:

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from models.attributes import attribute_table
 from models.bundle import Bundle, BundleError, Catalogue, newest_bundle, write_bundle
 from models.flagship import Flagship
+from models.plan import Requires
 from tests.networks import NUM_ITEMS, PLATFORM_OF, TINY, item_keys, random_flagship, random_histories
 
 KNOWLEDGE = {
@@ -32,6 +33,7 @@ def write(
     flagship: Flagship | None = None,
     facts: dict[str, object] | None = None,
     attributes: pa.Table | None = None,
+    requires: Requires | None = None,
 ) -> Path:
     keys = item_keys()
     titles = [None if row == 3 else f"Título {row} 花园" for row in range(len(keys))]
@@ -44,6 +46,7 @@ def write(
             titles,
             [f"https://x/{key}" for key in keys],
             attributes,
+            requires,
         ),
         TINY,
         event_types=["DISLIKED", "LIKED", "PLAYED", "VIEWED"],
@@ -92,6 +95,14 @@ def test_its_attributes_are_those_it_was_given_and_a_bundle_without_any_still_op
     assert np.flatnonzero(attributes["row"].compare(">", 5.0)).tolist() == list(range(6, NUM_ITEMS))
     assert np.flatnonzero(attributes["title"].missing()).tolist() == [3]
     assert np.flatnonzero(attributes["category"].compare("==", "odd")).tolist() == list(range(1, NUM_ITEMS, 2))
+
+
+def test_what_its_items_require_comes_back_and_a_bundle_that_does_not_say_requires_nothing(
+    written: Path, tmp_path: Path
+) -> None:
+    assert Bundle.open(written).requires.of(3) == []
+    requires = Requires(np.array([0, 2, *[2] * (NUM_ITEMS - 1)]), np.array([5, 7]))
+    assert Bundle.open(write(tmp_path, requires=requires)).requires.of(0) == [5, 7]
 
 
 def test_its_matrices_stay_on_disk(written: Path) -> None:

@@ -156,6 +156,30 @@ def test_the_short_form_for_a_user_equals_the_long_one(client: TestClient):
     assert len(short.json()["items"]) == 3
 
 
+def test_the_way_to_an_item_goes_over_what_it_requires_and_leaves_out_what_was_had(client: TestClient):
+    fields = {"goal_item_id": "films:crime-4"}
+    had = [{"item_id": "films:crime-1", "type": "RATED", "value": 5}, {"item_id": "films:crime-3", "type": "VIEWED"}]
+    answer = client.post("/v1/paths", json=fields | {"events": had}).json()
+    assert [step["item_id"] for step in answer["steps"]] == ["films:crime-2", "films:crime-3", "films:crime-4"]
+    assert [step["requires"] for step in answer["steps"]] == [["films:crime-1"], ["films:crime-2"], ["films:crime-3"]]
+    assert answer["known_item_ids"] == ["films:crime-1"]
+    assert (answer["degraded"], answer["goal_item_id"]) == (False, "films:crime-4")
+    whole = client.post("/v1/paths", json=fields | {"user_id": "user:nobody"}).json()
+    assert [step["item_id"] for step in whole["steps"]] == [f"films:crime-{n}" for n in range(5)]
+    done = client.post("/v1/paths", json={"goal_item_id": "films:crime-1", "events": had}).json()
+    assert (done["steps"], done["known_item_ids"]) == ([], ["films:crime-1"])
+
+
+def test_where_there_is_no_way_it_says_why(client: TestClient):
+    who = {"user_id": "user:nobody"}
+    problem = assert_problem(client.post("/v1/paths", json=who | {"goal_item_id": "books:crime-3"}), 409, "no-path")
+    assert problem["detail"] == (
+        "there is no way to books:crime-3: books:crime-0 requires books:crime-1 requires books:crime-0"
+    )
+    assert_problem(client.post("/v1/paths", json=who | {"goal_item_id": "films:none"}), 404, "unknown-item")
+    assert_problem(client.post("/v1/paths", json={"goal_item_id": "films:crime-1"}), 422, "invalid-request")
+
+
 def test_similar_items(client: TestClient, service: Service):
     response = client.get("/v1/items/films:crime-0/similar", params={"limit": 4, "target_platforms": "books"})
     answer = response.json()

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, csr_matrix
 
+from graph.keys import ItemKey
 from graph.vocabulary import Vocabulary
 from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
 from models.encoder import EncoderConfig, HistoryEncoder
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
+from models.plan import Requires
 from tests.planted import PLATFORMS, RING, TASTES, TITLES, item_of, taste_of
 
 KEYS = sorted(item_of(platform, taste, n) for platform in PLATFORMS for taste in TASTES for n in range(RING + 1))
@@ -44,6 +46,7 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
         platform,
         LeadsTo(csr_array(together), decay=0.5, scale=1.0),
     )
+    before = [[KEYS.index(item_of(key.platform, taste_of(key), n)) for n in _required(key)] for key in KEYS]
     numbers = [int(key.id.rpartition("-")[2]) for key in KEYS]
     titles = [TITLES[taste_of(key)][number] for key, number in zip(KEYS, numbers, strict=True)]
     return write_bundle(
@@ -58,6 +61,8 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
                 [datetime(2023, 1 + number, 1, tzinfo=UTC) for number in numbers],
                 [json.dumps({"number": number, "even": number % 2 == 0, "tags": ["t"] * number}) for number in numbers],
             ),
+            # Every item requires the one before it of its taste and platform, and 0 and 1 of books each other.
+            Requires(np.cumsum([0, *map(len, before)]), np.array([row for line in before for row in line])),
         ),
         config,
         event_types=TYPES,
@@ -65,3 +70,10 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
         knowledge={"IN_CATEGORY": (incidence, [f"category:{name}" for name in TASTES])},
         facts={},
     )
+
+
+def _required(key: ItemKey) -> list[int]:
+    number = int(key.id.rpartition("-")[2])
+    if key.platform == "books" and number < 2:
+        return [1 - number]
+    return [number - 1] if number else []

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from graph.records import Relation
 from graph.snapshot import Snapshot
 from graph.store import Store
+from graph.vocabulary import Vocabulary
 from models.baselines.popularity import Popularity
 from models.bundle import Bundle
 from models.leads_to import LeadsTo
@@ -18,7 +21,7 @@ from tests.planted_training import SMALL, PlantedRun, write_no_vectors
 from train.compare import held_out_task
 from train.evaluate import evaluate
 from train.loop import Inputs
-from train.release import assemble, release
+from train.release import _requires, assemble, release
 from train.run import WorkerConfig, train
 
 
@@ -111,3 +114,11 @@ def test_what_the_model_learned_goes_into_the_graph_strongest_first_and_replaces
             line = np.sort(weights[bundle.items.row(source)])[::-1][:5]
             assert sorted(found, reverse=True) == pytest.approx(line[line > 0], abs=1e-6)
         assert len(by_source) == np.count_nonzero((weights > 0).any(axis=1))
+
+
+def test_what_requires_what_is_in_the_order_of_the_bundles_rows() -> None:
+    table = pa.table({"source": ["a:2", "a:0", "a:2", "a:9"], "target": ["a:1", "a:2", "a:0", "a:0"]})
+    requires = _requires(SimpleNamespace(relations={"REQUIRES": table}), Vocabulary(["a:0", "a:1", "a:2"]))
+    assert requires is not None
+    assert [requires.of(row) for row in range(3)] == [[2], [], [0, 1]]
+    assert _requires(SimpleNamespace(relations={}), Vocabulary(["a:0"])) is None
