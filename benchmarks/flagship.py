@@ -1,11 +1,13 @@
 """How well the flagship ranks, beside its two halves, trained on each platform alone, and refitted.
 
-    python -m benchmarks.flagship [--only movielens-100k] [--seeds 3] [--data ../shared/data] [--var var/benchmarks]
+    python -m benchmarks.flagship [--only movielens-100k] [--seeds 3] [--alone 1] [--data ../shared/data]
+        [--var var/benchmarks]
 
 The protocols are those of benchmarks.quality, which prints the baselines. Epoch and blend are chosen on the
 validation part; the test part is ranked once, at the end. "dense" and "sparse" are the two parts of the score by
 themselves, "alone" is trained on one platform and told of that platform only, "refitted" makes graph and sparse part
-again from training and validation, without training again.
+again from training and validation, without training again. Of several seeds the Amazon tables have a line each, then
+the mean.
 """
 
 import resource
@@ -53,7 +55,7 @@ def parts(model: Trained) -> Sequence[tuple[str, Scorer]]:
     )
 
 
-def movielens(snapshot: Snapshot, var: Path, seeds: int) -> None:
+def movielens(snapshot: Snapshot, var: Path, seeds: int, _: int) -> None:
     """8:1:1 at random of each person's ratings of 3 and more; training and validation masked; told of training only.
 
     "as served" is what somebody who asks the service gets: refitted with the validation part and told of it, and what
@@ -84,7 +86,7 @@ def _as_served(snapshot: Snapshot, split: Split, seed: int) -> Task:
     return Task("served", past, split.test, withheld=known, ks=(20,), seed=seed)
 
 
-def fixed_parts(snapshot: Snapshot, var: Path, seeds: int) -> None:
+def fixed_parts(snapshot: Snapshot, var: Path, seeds: int, _: int) -> None:
     """Training and test as KGAT (KDD 2019) published them; told of training and validation, which are masked."""
     found: dict[str, list[tuple[float, float]]] = {}
     seconds = []
@@ -113,8 +115,12 @@ def _print_at_20(title: str, found: Mapping[str, Sequence[tuple[float, float]]],
         print(f"| {name} | {_spread(recall)} | {_spread(ndcg)} | {seconds:.0f} |", flush=True)
 
 
-def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
-    """Leave-one-out over all platforms; the validation event is part of the history at test (ABXI, WWW 2025)."""
+def next_event(snapshot: Snapshot, var: Path, seeds: int, alone: int) -> None:
+    """Leave-one-out over all platforms; the validation event is part of the history at test (ABXI, WWW 2025).
+
+    Args:
+        alone: seeds, of all, that train on each platform by itself too.
+    """
     platforms = snapshot.interactions().platforms
     sides = [f"{platform} {how}" for how in ("sampled", "full") for platform in platforms]
     print(
@@ -125,24 +131,29 @@ def next_event(snapshot: Snapshot, var: Path, seeds: int) -> None:
     rows: dict[str, list[list[tuple[float, float]]]] = {}
     seconds: dict[str, list[float]] = {}
 
-    def add(name: str, figures: list[tuple[float, float]], took: float = 0.0) -> None:
+    def show(name: str, figures: Sequence[list[tuple[float, float]]], took: float) -> None:
+        cells = [_pair(values) for values in zip(*figures, strict=True)]
+        cells += [""] * (len(sides) + 2 - len(cells))
+        print(f"| {name} | {' | '.join(cells)} | {f'{took:.0f}' if took else ''} |", flush=True)
+
+    def add(name: str, seed: int, figures: list[tuple[float, float]], took: float = 0.0) -> None:
         rows.setdefault(name, []).append(figures)
         seconds.setdefault(name, []).append(took)
-        if len(rows[name]) == seeds:
-            cells = [_pair(values) for values in zip(*rows[name], strict=True)]
-            longest = f"{max(seconds[name]):.0f}" if any(seconds[name]) else ""
-            print(f"| {name} | {' | '.join(cells + [''] * (len(sides) + 2 - len(cells)))} | {longest} |", flush=True)
+        show(name if seeds == 1 else f"{name}, seed {seed}", [figures], took)
 
     for seed in range(seeds):
         model, run, took = trained(snapshot, var, replace(suited(snapshot, "leave_one_out"), seed=seed))
         split = model.prepared.split
         past = join(split.train, split.validation)
         for name, scorer in parts(model):
-            add(name, _joint(scorer, past, split.test, split.train, seed), took if name == "isthmus" else 0.0)
+            add(name, seed, _joint(scorer, past, split.test, split.train, seed), took if name == "isthmus" else 0.0)
         again = refitted(snapshot, run, model, past)
-        add("isthmus, refitted", _joint(again, past, split.test, split.train, seed))
-        if len(platforms) > 1:
-            add("isthmus, alone", *_alone(snapshot, var, seed, past, split.test))
+        add("isthmus, refitted", seed, _joint(again, past, split.test, split.train, seed))
+        if len(platforms) > 1 and seed < alone:
+            add("isthmus, alone", seed, *_alone(snapshot, var, seed, past, split.test))
+    for name, figures in rows.items():
+        if len(figures) > 1:
+            show(f"{name}, mean of {len(figures)}", figures, max(seconds[name]))
 
 
 def _alone(
@@ -206,7 +217,7 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f}{spread}"
 
 
-BENCHES: Final[Mapping[str, Callable[[Snapshot, Path, int], None]]] = {
+BENCHES: Final[Mapping[str, Callable[[Snapshot, Path, int, int], None]]] = {
     "movielens-100k": movielens,
     **dict.fromkeys(AMAZON, next_event),
     "amazon-book": fixed_parts,
@@ -217,12 +228,14 @@ def main() -> None:
     """Print the tables."""
     parser = parser_of(__doc__, BENCHES)
     parser.add_argument("--seeds", type=int, choices=(1, 2, 3), default=1, help="runs behind every figure")
+    parser.add_argument("--alone", type=int, help="of these, the first so many train on each platform alone too; all")
     arguments = parser.parse_args()
+    alone = arguments.seeds if arguments.alone is None else arguments.alone
     try:
         for name in [arguments.only] if arguments.only else BENCHES:
             started = time.perf_counter()
             snapshot = prepare_with_texts(name, arguments.data, arguments.var)
-            BENCHES[name](snapshot, arguments.var / name, arguments.seeds)
+            BENCHES[name](snapshot, arguments.var / name, arguments.seeds, alone)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             print(f"\n{time.perf_counter() - started:.0f} s in all, {peak:.1f} GiB at most")
     except IsthmusError as error:

@@ -23,6 +23,9 @@ RIDGES: Final[Sequence[float]] = (100.0, 1000.0)
 """Tried beside that of PLAIN where solving again costs seconds."""
 COLD_PRICE: Final = 0.01
 """Share of validation NDCG@10 that may be lost by showing items without events."""
+COLD_DENSE: Final = 1 / 3
+"""Length of the vector of an item without events beside what the network gives it: what leads to items that read alike
+places such items better than their texts by themselves (docs/decisions/0030)."""
 _COLD_PARTS: Final[Sequence[float]] = (1.0, 0.5, 0.25, 0.1)
 """Of how often people wanted one."""
 _QUICK: Final = 5000
@@ -54,14 +57,15 @@ class Blend:
     COLD_PRICE is lost. Somebody without events gets what others want, and none of these."""
 
     def applied(self, flagship: Flagship, leads_to: LeadsTo, warm: NDArray[np.float32]) -> Flagship:
-        """The flagship with a sparse part that was fitted as `linear` says.
+        """The flagship with a sparse part that was fitted as `linear` says, items without events shortened.
 
         Args:
+            flagship: as the network gives it.
             warm: [N] 0 where an item had no event in training.
         """
         cold = np.asarray(self.cold, dtype=np.float32)[flagship.item_platform] if self.cold else np.float32(0)
         sparse = replace(leads_to.with_query(self.decay, self.scale), lift=np.where(warm > 0, np.float32(0), cold))
-        return replace(flagship, leads_to=sparse)
+        return replace(_shortened(flagship, warm), leads_to=sparse)
 
 
 def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], seed: int) -> tuple[Blend, LeadsTo]:
@@ -76,6 +80,8 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
     Returns: the choice, and the sparse part that it says.
     """
     num_items = len(split.train.items)
+    warm = np.bincount(split.train.item, minlength=num_items).astype(np.float32)
+    network, flagship = flagship, _shortened(flagship, warm)
     people = np.unique(split.validation.user[split.validation.weight > 0])
     size = max(1, min(1000, len(people), _CELLS // num_items))
     chosen = np.random.default_rng(seed).choice(people, size, replace=False)
@@ -108,14 +114,20 @@ def choose_blend(flagship: Flagship, split: Split, text: NDArray[np.float32], se
     best_part = best_part.with_query(best.decay, best.scale)
     scores = dense + best_part.score(histories)
     mass = query_matrix(histories, num_items, best.decay).sum(axis=1).astype(np.float32)
-    warm = np.bincount(split.train.item, minlength=num_items).astype(np.float32)
-    blind = replace(flagship, leads_to=LeadsTo.empty(num_items))
+    blind = replace(network, leads_to=LeadsTo.empty(num_items))
     for part in _COLD_PARTS:
         choice = replace(best, cold=tuple(_lifts(scores.copy(), mass, part, histories, task, split)))
         lift = choice.applied(blind, LeadsTo.empty(num_items), warm).leads_to.score(histories)
         if value(scores + lift) >= (1 - COLD_PRICE) * best.value:
             return choice, best_part
     return replace(best, cold=(0.0,) * len(split.train.platforms)), best_part
+
+
+def _shortened(flagship: Flagship, warm: NDArray[np.float32]) -> Flagship:
+    """The flagship with shorter vectors of the items without events."""
+    length = np.where(warm > 0, np.float32(1), np.float32(COLD_DENSE))[:, None]
+    parts = {name: part * length for name, part in flagship.parts.items()}
+    return replace(flagship, vectors=flagship.vectors * length, parts=parts)
 
 
 def _judged(flagship: Flagship, finalists: Sequence[tuple[Blend, LeadsTo]], task: Task) -> list[tuple[Blend, LeadsTo]]:

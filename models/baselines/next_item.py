@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,20 +20,26 @@ GROUP: Final = 16
 class NextItem(nn.Module):
     """One vector for each item, which is read and looked for, and a reader that says what to look for next."""
 
-    def __init__(self, num_items: int, dim: int, reader: nn.Module) -> None:
+    def __init__(self, num_items: int, dim: int, reader: nn.Module, dropout: float = 0.0) -> None:
         """
         Args:
             reader: from the vectors [B, L, D] of items, oldest first and padded at the end, and how many count [B], to
                 a query [B, L, D] after each; it never looks ahead.
+            dropout: share of the items' numbers that a step of training hides, wherever it meets these items.
         """
         super().__init__()
         self.items = nn.Embedding(num_items, dim)
         nn.init.xavier_normal_(self.items.weight)
         self.reader = reader
+        self.dropout = dropout
 
-    def forward(self, item: Tensor, length: Tensor) -> Tensor:
-        """[B, L, D] queries after each of the items [B, L]."""
-        return self.reader(self.items(item), length)  # type: ignore[no-any-return]
+    def vectors(self) -> Tensor:
+        """[N, D] of all items; in training, others of their numbers are hidden at each call."""
+        return F.dropout(self.items.weight, self.dropout) if self.training and self.dropout else self.items.weight
+
+    def forward(self, item: Tensor, length: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """[B, L, D] queries after each of the items [B, L]; `vectors` are what a step of training has left of them."""
+        return self.reader(F.embedding(item, self.items.weight if vectors is None else vectors), length)  # type: ignore[no-any-return]
 
 
 def learn_next_item(
@@ -64,23 +71,24 @@ def learn_next_item(
     def epoch() -> Iterator[Tensor]:
         for rows in shuffled(len(item), batch):
             groups = torch.split(rows[length[rows].argsort(stable=True)], GROUP)
-            read = [_queries_and_targets(network, item[group], length[group]) for group in groups]
+            vectors = network.vectors()
+            read = [_queries_and_targets(network, item[group], length[group], vectors) for group in groups]
             query, wanted = (torch.cat(parts) for parts in zip(*read, strict=True))
             sampled = torch.randint(num_items, (negatives,))
-            positive = (query * network.items(wanted)).sum(dim=1)
-            negative = query @ network.items(sampled).T
+            positive = (query * F.embedding(wanted, vectors)).sum(dim=1)
+            negative = query @ F.embedding(sampled, vectors).T
             negative = negative.masked_fill(wanted.unsqueeze(1) == sampled, -torch.inf)
             yield sampled_softmax_loss(positive, negative, num_items)
 
     return minimise(network, epoch, scorer, epochs=epochs, learning_rate=learning_rate, validate=validate)
 
 
-def _queries_and_targets(network: NextItem, item: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+def _queries_and_targets(network: NextItem, item: Tensor, length: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     """[M, D] the query after each item but the last of each person, and [M] the item that followed it."""
     steps = length - 1
     width = int(steps.max())
     inside = torch.arange(width) < steps.unsqueeze(1)
-    return network(item[:, :width], steps)[inside], item[:, 1 : width + 1][inside]
+    return network(item[:, :width], steps, vectors)[inside], item[:, 1 : width + 1][inside]
 
 
 def score_next_item(network: NextItem, histories: Histories, max_history: int) -> NDArray[np.float32]:

@@ -88,13 +88,14 @@ class SASRec:
         """Learn from the newest items of every person, each predicted from those before it.
 
         The loss is a sampled softmax, which makes SASRec far stronger than the binary cross-entropy of its paper
-        (Klenitskiy and Vasilev, RecSys 2023).
+        (Klenitskiy and Vasilev, RecSys 2023). Items lose the same share of their numbers wherever a step meets them,
+        as those read and as those looked for: RecTools' way, without which it learns by heart from the third look on.
 
         Args:
             blocks: of attention.
             heads: of each block; divides dim.
             max_history: newest wanted items that are read.
-            dropout: share of activations dropped in training.
+            dropout: share of activations, and of the items' numbers, dropped in training.
             negatives: items drawn uniformly and shared by a batch.
         """
         check_reader(max_history, dropout)
@@ -104,7 +105,7 @@ class SASRec:
             )
         with seeded(seed):
             reader = AttentiveReader(max_history, dim, blocks, heads, dropout)
-            network = NextItem(len(interactions.items), dim, reader)
+            network = NextItem(len(interactions.items), dim, reader, dropout)
             return learn_next_item(
                 network,
                 interactions,

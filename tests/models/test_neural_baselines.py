@@ -25,7 +25,7 @@ from models.baselines.matrix_factorisation import (
     squared_loss,
 )
 from models.baselines.mult_vae import MultVAE
-from models.baselines.next_item import newest_items
+from models.baselines.next_item import NextItem, newest_items
 from models.baselines.people import TrainedUsers, history_sums, row_means
 from models.baselines.popularity import Popularity
 from models.baselines.recurrent import Recurrent
@@ -340,3 +340,12 @@ def _walks(people: list[list[int]], num_items: int) -> Interactions:
         platforms=("p",),
         item_platform=np.zeros(num_items, np.int64),
     )
+
+
+def test_a_step_hides_a_share_of_all_items_numbers_and_a_question_none() -> None:
+    network = NextItem(50, 40, nn.Identity(), dropout=0.2)
+    step = network.train().vectors()
+    hidden = step == 0
+    assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.04)
+    assert torch.equal(step[~hidden], network.items.weight[~hidden] / 0.8)
+    assert torch.equal(network.eval().vectors(), network.items.weight)

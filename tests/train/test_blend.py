@@ -46,8 +46,9 @@ def test_more_people_judge_what_a_few_chose(
 
     def brings(seed: int, finalists: int) -> float:
         monkeypatch.setattr(train.blend, "_FINALISTS", finalists)
-        _, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed)
-        return evaluate(replace(dense, leads_to=leads_to), task).value(METRIC)
+        blend, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed)
+        shortened = blend.applied(dense, leads_to, prepared.items.warm.numpy())
+        return evaluate(replace(shortened, leads_to=leads_to), task).value(METRIC)
 
     monkeypatch.setattr(train.blend, "_CELLS", 3 * len(prepared.split.train.items))  # three people choose
     alone, judged = (np.array([brings(seed, finalists) for seed in range(4)]) for finalists in (1, 9))
@@ -127,3 +128,14 @@ def test_cold_items_are_not_shown_at_any_price(
         monkeypatch.setattr("train.blend.COLD_PRICE", price)
         shifts.append(max(choose_blend(worst, split, prepared.items.text.numpy(), seed=0)[0].cold))
     assert shifts[0] == 0 < shifts[1]
+
+
+def test_texts_count_less_for_items_without_events_and_all_the_same_for_others(
+    dense: Flagship, prepared: Prepared
+) -> None:
+    warm = (np.arange(len(dense.bias)) % 4 > 0).astype(np.float32)
+    blend, leads_to = choose_blend(dense, prepared.split, prepared.items.text.numpy(), seed=0)
+    applied = blend.applied(dense, leads_to, warm)
+    assert applied.vectors[warm > 0] == pytest.approx(dense.vectors[warm > 0])
+    assert applied.vectors[warm == 0] == pytest.approx(dense.vectors[warm == 0] / 3)
+    assert sum(applied.parts.values()) == pytest.approx(applied.vectors, abs=1e-5)
