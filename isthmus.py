@@ -656,7 +656,8 @@ def compare(
 @app.command(rich_help_panel=ROAD)
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option(help="The bundle to answer from.", show_default="the newest in var/bundles")
+        Path | None,
+        typer.Option(help="The bundle to answer from.", show_default="chosen over HTTP, or newest in var/bundles"),
     ] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
     port: Port = None,
@@ -676,12 +677,11 @@ def serve(
     """
     settings = _settings(config, store=store, var=var, host=host, port=port)
 
-    from models.bundle import newest_bundle
     from serve.deployment import run
 
     *former, secret = _secrets(settings)
     run(
-        bundle or newest_bundle(settings.var / "bundles"),
+        bundle,
         settings.store_url,
         var=settings.var,
         pseudonym_secret=secret,

@@ -87,7 +87,7 @@ class Bundle:
         Raises: BundleError, saying which file is wrong.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         for name, checksum in manifest["files"].items():
             file = path / name
             if not file.is_file():
@@ -111,7 +111,13 @@ class Bundle:
 
     @cached_property
     def flagship(self) -> Flagship:
-        """The model, its matrices memory-mapped."""
+        """The model, its matrices memory-mapped. Raises: BundleError if its files do not fit each other."""
+        try:
+            return self._flagship()
+        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+            raise BundleError(f"{self.path} does not fit this Isthmus ({error}): train again") from error
+
+    def _flagship(self) -> Flagship:
         config = EncoderConfig(**self.manifest["encoder"])
         history = HistoryEncoder(max(1, len(self.event_types)), len(self.platforms), config).eval()
         weights = load_file(self.path / "network.safetensors")
@@ -262,7 +268,7 @@ def _write_files(folder: Path, flagship: Flagship, catalogue: Catalogue, knowled
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), folder / f"knowledge/{name}.parquet")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     file = path / _MANIFEST
     try:
         manifest = json.loads(file.read_text())

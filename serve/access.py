@@ -18,6 +18,8 @@ OPEN: Final = frozenset({"/livez"})
 
 NEEDED: Final[Mapping[str, Right]] = {
     "GET /readyz": "read",
+    "GET /v1/models": "read",
+    "PUT /v1/models/active": "admin",
     "GET /metrics": "read",
     "GET /docs": "read",
     "GET /openapi.json": "read",

@@ -476,3 +476,79 @@ class SimilarPeopleAnswer(_Model):
 
     model_version: str
     users: list[SimilarPerson]
+
+
+BundleVersion = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$", examples=["39aa3aa97b30"])]
+
+
+class VariantIn(_Model):
+    """A bundle that answers a share of the people, always the same ones."""
+
+    name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")
+    version: BundleVersion
+    share: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
+
+
+class ModelsRequest(_Model):
+    """What shall answer: one bundle, or several side by side whose shares make 1."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {"version": "39aa3aa97b30"},
+                {
+                    "variants": [
+                        {"name": "a", "version": "39aa3aa97b30", "share": 0.9},
+                        {"name": "b", "version": "67d1b37c9f56", "share": 0.1},
+                    ]
+                },
+            ]
+        },
+    )
+
+    version: BundleVersion | None = None
+    variants: list[VariantIn] | None = Field(None, min_length=1, max_length=10)
+    shadow: BundleVersion | None = Field(None, description="Is asked besides and shown to nobody.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.version is None) == (self.variants is None):
+            raise ValueError("say what shall answer with exactly one of version and variants")
+        return self
+
+
+class VariantOut(_Model):
+    """A bundle that answers."""
+
+    name: str
+    version: str
+    share: float
+
+
+class ActiveModels(_Model):
+    """What answers; `chosen` over HTTP, so that it outlives a restart."""
+
+    variants: list[VariantOut]
+    shadow: str | None
+    chosen: bool
+
+
+class Model(_Model):
+    """A bundle, with what its manifest says of it."""
+
+    version: str
+    active: bool
+    written_at: str
+    snapshot: str | None
+    num_items: int
+    platforms: list[str]
+    validation: dict[str, Any] | None
+
+
+class ModelsAnswer(_Model):
+    """All bundles, the newest first."""
+
+    active: ActiveModels
+    models: list[Model]

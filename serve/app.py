@@ -11,11 +11,11 @@ from serve.docs_page import docs_page
 from serve.edge import Edge, answer_with_problems
 from serve.errors import Problem
 from serve.idempotency import remember_routes
-from serve.routes import events, items, jobs, operations, people, recommend
+from serve.routes import events, items, jobs, models, operations, people, recommend
 from serve.routes.wire import describe
 from serve.service import Service
 
-_TOPICS: Final = (recommend, events, items, people, jobs, operations)
+_TOPICS: Final = (recommend, events, items, people, jobs, models, operations)
 
 
 def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
@@ -37,7 +37,7 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
     async def docs() -> Response:
         return HTMLResponse(docs_page(app.openapi()))
 
-    describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES, *jobs.BODIES])
+    describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES, *jobs.BODIES, *models.BODIES])
     remember_routes(app, service)
     guard_routes(app)
     return app

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,14 +20,16 @@ from typing import Any, Final, Self
 import httpx
 import orjson
 
-from graph.errors import IsthmusError, KeyFormatError, StoreUnavailableError
+from graph.errors import KeyFormatError, StoreUnavailableError
 from graph.keys import Pseudonyms
 from graph.store import open_store, redact
 from models.bundle import Bundle
 from serve import proxy
 from serve.errors import ServeError
+from serve.follow import Follower, load
 from serve.keys import PREFIX, Keyring
 from serve.outbox import Outbox
+from serve.registry import Plan, Registry
 from serve.scenarios import check_scenarios, read_scenarios
 from serve.security import LOOPBACK, check_host, check_port
 
@@ -40,11 +43,11 @@ _LOG = logging.getLogger("isthmus.serve")
 class Server:
     """A running server; stop it, or use it in a `with`."""
 
-    def __init__(self, url: str, own_key: str, folder: Path, options: Path, replicas: int) -> None:
+    def __init__(self, url: str, own_key: str, folder: Path, registry: Registry, replicas: int) -> None:
         self.url = url
         """Such as http://127.0.0.1:8000, to be reached from this machine."""
         self._headers = _authorization(own_key)
-        self._folder, self._options, self._replicas = folder, options, replicas
+        self._folder, self._registry, self._replicas = folder, registry, replicas
         self._stopped = False
 
     def swap(self, bundle: Path) -> str:
@@ -53,7 +56,7 @@ class Server:
         Raises: BundleError if it is not a whole bundle: then the old one goes on. ServeError if it cannot be loaded.
         """
         version = Bundle.open(bundle).version
-        _deploy(self._options, bundle, self._replicas)
+        self._registry.choose(Plan.alone(bundle))
         deadline = time.monotonic() + SWAP_TIMEOUT_S
         while self._versions() != {version}:
             if time.monotonic() > deadline:
@@ -98,7 +101,7 @@ class Server:
 
 
 def run(
-    bundle: Path,
+    bundle: Path | None,
     store_url: str,
     *,
     var: Path,
@@ -115,9 +118,9 @@ def run(
     """Start answering. The store may be down: answers are degraded until it comes.
 
     Args:
-        bundle: the folder of a bundle.
-        var: where the outbox is kept, shared by all replicas, and text vectors are; keys in its file `keys` are valid
-            from the moment that they are there to the moment that they are not.
+        bundle: the folder of a bundle; None goes on with what was chosen over HTTP, or takes the newest of var/bundles.
+        var: where bundles and text vectors are, and outbox and plan are kept, shared by all replicas; keys in its file
+            `keys` are valid from the moment that they are there to the moment that they are not.
         pseudonym_secret: what `ingest` made the pseudonyms of accounts with.
         former_secrets: those that it has replaced, oldest first.
         keys: keys that are valid beside those, a line each (serve.keys); without any the server answers everybody and
@@ -132,9 +135,12 @@ def run(
     needs_keys = Keyring(keys, var / "keys").are_needed()
     address = check_host(host, has_keys=needs_keys)
     check_port(address, port)
-    first = Bundle.open(bundle)
+    registry = Registry(var / "bundles", var)
+    plan = registry.at_start(bundle)
     if scenarios:
-        check_scenarios(read_scenarios(scenarios), first.platforms, first.attributes)
+        for path in plan.bundles:
+            opened = Bundle.open(path)
+            check_scenarios(read_scenarios(scenarios), opened.platforms, opened.attributes)
     Pseudonyms(pseudonym_secret, former_secrets)
     _check_store(store_url)
     Outbox(var / "outbox.db").close()
@@ -155,8 +161,7 @@ def run(
         orjson.dumps(
             {
                 "store_url": store_url,
-                "outbox": str((var / "outbox.db").resolve()),
-                "vectors": str((var / "vectors").resolve()),
+                "var": str(var.resolve()),
                 "text_model": text_model,
                 "job": _job_environment(var, store_url, text_model, pseudonym_secret, former_secrets),
                 "folder": os.getcwd(),
@@ -170,18 +175,19 @@ def run(
         )
     )
     local = address if address in LOOPBACK else "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104
-    server = Server(f"http://{local}:{port}", own_key, folder, options, replicas)
+    server = Server(f"http://{local}:{port}", own_key, folder, registry, replicas)
     if block:
         print(f"starting Ray Serve on {server.url}, which takes a quarter of a minute …", flush=True)
     try:
         _start_ray(folder, address, port)
-        _deploy(options, bundle, replicas)
+        _deploy(options, replicas)
         _wait_until_ready(server.url, own_key)
     except BaseException:
         server.stop()
         raise
     if block:
-        print(f"{server.url} answers from {bundle}; {server.url}/docs shows how to ask, Ctrl-C ends it", flush=True)
+        answering = " and ".join(map(str, plan.bundles)) + (", as chosen over HTTP" if plan.chosen else "")
+        print(f"{server.url} answers from {answering}; {server.url}/docs shows how to ask, Ctrl-C ends it", flush=True)
         wait_for_signal()
         server.stop()
     return server
@@ -208,7 +214,7 @@ def build(args: dict[str, Any]) -> Any:
 
 
 class Replica:
-    """One process that answers. Ray Serve calls the constructor, then `reconfigure`, before the first request."""
+    """One process that answers. Its bundles are those of the plan, which it follows."""
 
     def __init__(self, options: str) -> None:
         import torch
@@ -227,7 +233,8 @@ class Replica:
         torch.set_num_threads(1)
         given = orjson.loads(Path(options).read_bytes())
         url = given["store_url"]
-        self._outbox = Outbox(Path(given["outbox"]))
+        var = Path(given["var"])
+        self._outbox = Outbox(var / "outbox.db")
         self._gate = StoreGate(lambda: open_store(url))
         self._drainer = Drainer(self._outbox, lambda: open_store(url))
         live = Live(self._outbox, self._gate)
@@ -239,40 +246,25 @@ class Replica:
             required=given["needs_keys"],
         )
         guard = Guard(keyring, Quota(Path(options).parent / "quota"))
-        self._scenarios = read_scenarios(given["scenarios"])
-        vectors = Path(given["vectors"])
+        scenarios = read_scenarios(given["scenarios"])
 
         def open_named(name: str) -> TextEncoder:
             return open_model(named_model(name, given["text_model"]))
 
-        search = Search(vectors, open_named)
+        search = Search(var / "vectors", open_named)
         self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard, search)
         self._drainer.start()
-        texts = Texts(vectors, open_named, lambda: self._service.base)
+        texts = Texts(var / "vectors", open_named, lambda: self._service.base)
         own = environment(os.environ, given["job"])
         self._lanes = [Lane(self._service.jobs, name, own, Path(given["folder"])) for name in LANES]
         catalogue = self._outbox.catalogue
         self._reader = Reader(catalogue, self._service.shelf, self._outbox.path.with_name("reader.lease"), texts)
-
+        install = partial(setattr, self._service, "variants")
+        self._service.follower = Follower(Registry(var / "bundles", var), partial(load, scenarios=scenarios), install)
+        self._reader.start()
         for lane in self._lanes:
             lane.start()
         self._service.feedback.start()
-
-    def reconfigure(self, config: dict[str, str]) -> None:
-        """Load the bundle that `config` names, beside the one in use, and use it from the next request on."""
-        from models.ranker import Ranker
-        from serve.recommender import Recommender
-
-        try:
-            bundle = Bundle.open(Path(config["bundle"]))
-            is_first = not self._service.is_ready
-            self._service.recommender = Recommender(bundle, Ranker(bundle), self._scenarios)
-            if is_first:
-                self._reader.start()
-        except IsthmusError as error:
-            if not self._service.is_ready:
-                raise
-            _LOG.error("the bundle in use goes on: %s", error)
 
     def check_health(self) -> None:
         """Ray Serve replaces a replica that cannot read its outbox."""
@@ -285,6 +277,8 @@ class Replica:
 
     def __del__(self) -> None:
         if hasattr(self, "_service"):
+            if self._service.follower is not None:
+                self._service.follower.stop()
             self._drainer.stop()
             self._reader.stop()
             for lane in self._lanes:
@@ -380,8 +374,7 @@ def _children() -> set[int]:
     return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
-def _deploy(options: Path, bundle: Path, replicas: int) -> None:
-    """Deploy from a configuration: where it differs in `user_config` alone, Ray Serve calls `reconfigure` in place."""
+def _deploy(options: Path, replicas: int) -> None:
     import ray.serve
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
@@ -393,9 +386,7 @@ def _deploy(options: Path, bundle: Path, replicas: int) -> None:
                 "route_prefix": "/",
                 "import_path": "serve.deployment:build",
                 "args": {"options": str(options)},
-                "deployments": [
-                    {"name": "Replica", "num_replicas": replicas, "user_config": {"bundle": str(bundle.resolve())}}
-                ],
+                "deployments": [{"name": "Replica", "num_replicas": replicas}],
             }
         ]
     }

@@ -27,6 +27,8 @@ class Past:
     events: Sequence[Event]
     degraded: bool
     """The store did not answer: these are only the events on their way to it."""
+    user: UserKey
+    """Who that is; an account of which the store cannot be asked is a person of its own."""
 
 
 class StoreGate:
@@ -126,7 +128,7 @@ class Live:
             now = self._gate.ask(lambda store: _joined(store, gone, platforms))
             if now is not None:
                 return self.of(now)
-        return Past(_merge(stored or (), waiting), degraded=stored is None)
+        return Past(_merge(stored or (), waiting), degraded=stored is None, user=user or alone(person))
 
     def waiting_of(self, person: UserKey | AccountKey) -> list[Event]:
         """What is known of a person without the store."""
@@ -137,7 +139,7 @@ class Live:
     def without_store(self, person: UserKey | AccountKey, why: Exception) -> Past:
         """What a person did as far as the outbox knows, where the store takes too long; it rests then."""
         self._gate.rest(why)
-        return Past(_merge((), self.waiting_of(person)), degraded=True)
+        return Past(_merge((), self.waiting_of(person)), degraded=True, user=alone(person))
 
     def ask(self, question: Callable[[Store], _T]) -> _T | None:
         """What the store says to anything else, or None where it cannot be had now."""
@@ -161,6 +163,11 @@ class Live:
         """Those of the items that the store does not have, or None where it cannot be asked."""
         found = self._gate.ask(lambda store: {item.key for item in store.items(items)})
         return None if found is None else set(items) - found
+
+
+def alone(person: UserKey | AccountKey) -> UserKey:
+    """A person, or the one that an account is by itself."""
+    return lone_user(person) if isinstance(person, AccountKey) else person
 
 
 def _digest(user: UserKey) -> str:

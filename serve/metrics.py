@@ -1,6 +1,7 @@
 """What the server counts, as a small Prometheus page; where PROMETHEUS_MULTIPROC_DIR is set, over all replicas."""
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -33,23 +34,36 @@ class Metrics:
             ("source", "degraded"),
             registry=registry,
         )
+        self.shadow = Histogram(
+            "isthmus_shadow_overlap",
+            "Share of a list that the shadow would have shown too.",
+            registry=registry,
+            buckets=(0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0),
+        )
 
-    def page(self, *, version: str, pending: int, refused: int, store_up: bool) -> bytes:
-        """The page as it is now."""
+    def page(self, *, variants: Iterable[tuple[str, str, float]], pending: int, refused: int, store_up: bool) -> bytes:
+        """The page as it is now.
+
+        Args:
+            variants: name, version and share of each bundle that answers.
+        """
         counted = self._registry
         if self._shared:
             counted = CollectorRegistry()
             MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+        shares = {f'{{variant="{name}",version="{version}"}}': share for name, version, share in variants}
         return generate_latest(counted) + _gauges(
-            ("isthmus_bundle", f'{{version="{version}"}}', "The bundle that answers.", 1),
-            ("isthmus_outbox_pending", "", "Acknowledged events on their way to the store.", pending),
-            ("isthmus_outbox_refused", "", "Acknowledged events the store refuses, kept in the outbox.", refused),
-            ("isthmus_store_up", "", "1 if the store answered when it was last asked.", int(store_up)),
+            ("isthmus_bundle", "Bundles that answer, and the share of people each answers.", shares),
+            ("isthmus_outbox_pending", "Acknowledged events on their way to the store.", {"": pending}),
+            ("isthmus_outbox_refused", "Acknowledged events the store refuses, kept in the outbox.", {"": refused}),
+            ("isthmus_store_up", "1 if the store answered when it was last asked.", {"": int(store_up)}),
         )
 
 
-def _gauges(*gauges: tuple[str, str, str, int]) -> bytes:
+def _gauges(*gauges: tuple[str, str, Mapping[str, float]]) -> bytes:
     """Facts of this moment, the same in every replica: read when asked for rather than counted."""
-    return "".join(
-        f"# HELP {name} {help}\n# TYPE {name} gauge\n{name}{labels} {value}\n" for name, labels, help, value in gauges
-    ).encode()
+    lines = []
+    for name, help, values in gauges:
+        lines += [f"# HELP {name} {help}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{labels} {value:g}" for labels, value in values.items()]
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -13,13 +13,16 @@ from graph.tombstones import Tombstones
 from serve.access import Guard
 from serve.cursors import Cursors
 from serve.feedback import Feedback
+from serve.follow import Follower
 from serve.jobs import Jobs
-from serve.live import Live, Past
+from serve.live import Live, Past, alone
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
 from serve.search import Search
+from serve.shadow import Shadow
 from serve.shelf import Shelf
+from serve.variants import Variants
 
 STORE_TIMEOUT_S: Final = 2.0
 """How long an answer waits for the store before it goes on without it."""
@@ -39,6 +42,8 @@ class Service:
     """Left out, everybody who reaches this server may do everything."""
     search: Search | None = None
     """Where texts can be searched."""
+    follower: Follower | None = None
+    """What keeps `variants` at the plan of a registry; None where a test sets them."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
@@ -46,27 +51,39 @@ class Service:
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.outbox.catalogue)
-        self._base: Recommender | None = None
+        self._variants: Variants | None = None
+
+    @property
+    def variants(self) -> Variants:
+        """The bundles that answer, as they were made; setting them swaps: a request ends with what it began with."""
+        assert self._variants is not None  # noqa: S101
+        return self._variants
+
+    @variants.setter
+    def variants(self, variants: Variants) -> None:
+        for variant in variants.variants:
+            self.shelf.grow(variant.recommender)
+        self._variants = variants
 
     @property
     def recommender(self) -> Recommender:
-        """The bundle's answers, with what was put and without what was deleted since: the same for a whole request.
-
-        Setting it swaps the bundle: a request ends with the one it began with.
-        """
-        assert self._base is not None  # noqa: S101
-        return self.shelf.of(self._base)
+        """The answers of the first variant, with what was put and without what was deleted since: the same for a whole
+        request. Setting it lets one bundle answer everybody."""
+        return self.shelf.of(self.base)
 
     @recommender.setter
     def recommender(self, base: Recommender) -> None:
-        self.shelf.grow(base)
-        self._base = base
+        self.variants = Variants.alone(base)
 
     @property
     def base(self) -> Recommender:
-        """The bundle's answers as it was made."""
-        assert self._base is not None  # noqa: S101
-        return self._base
+        """The answers of the first variant as its bundle was made."""
+        return self.variants.variants[0].recommender
+
+    @cached_property
+    def shadow(self) -> Shadow:
+        """Asks the variants' shadow besides."""
+        return Shadow(self.metrics)
 
     @cached_property
     def tombstones(self) -> Tombstones:
@@ -95,12 +112,12 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Whether there is a bundle to answer from."""
-        return self._base is not None
+        return self._variants is not None
 
     async def past(self, person: UserKey | AccountKey) -> Past:
         """What a person did; nothing, if they were erased."""
         if self.is_erased(person):
-            return Past((), degraded=False)
+            return Past((), degraded=False, user=alone(person))
         if self.live.store_rests:
             return self.live.of(person)
         platforms = self.recommender.bundle.platforms
@@ -132,7 +149,7 @@ class Service:
             self.search.close()
         self.store_pool.shutdown(wait=False, cancel_futures=True)
         self.disk_pool.shutdown()
-        for name in {"jobs", "feedback"} & self.__dict__.keys():
+        for name in {"jobs", "feedback", "shadow"} & self.__dict__.keys():
             getattr(self, name).close()
         self.guard.close()
 

@@ -32,7 +32,7 @@ def add(app: FastAPI, service: Service) -> None:
         """Counters for Prometheus."""
         pending, refused = await service.outbox_counts()
         page = service.metrics.page(
-            version=service.recommender.version,
+            variants=((one.name, one.recommender.version, one.share) for one in service.variants.variants),
             pending=pending,
             refused=refused,
             store_up=service.live.store_is_up,

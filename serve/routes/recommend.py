@@ -142,12 +142,11 @@ def add(app: FastAPI, service: Service) -> None:
     async def path(request: Request) -> Response:
         """The items to go through to reach one, each after what it requires, without what the person has had."""
         asked = parse(PathRequest, await read_json(request))
-        recommender = service.recommender
+        _, recommender, signals, degraded = await _told(service, service.variants, asked)
         goal = asked.goal_item_id
         if not recommender.knows(goal):
             detail = f"the bundle {recommender.version} has no item {goal}"
             raise Problem(404, "unknown-item", detail, errors=[("/goal_item_id", detail)])
-        signals, degraded = await _past(service, recommender, asked)
         try:
             steps, known = recommender.plan(signals, goal)
         except PlanError as error:
@@ -164,18 +163,21 @@ def add(app: FastAPI, service: Service) -> None:
         )
 
 
-async def _past(service: Service, recommender: Recommender, who: Who) -> tuple[list[Signal], bool]:
-    """What a person did, and whether the store could not be asked."""
+async def _told(service: Service, variants: Variants, who: Who) -> tuple[Variant, Recommender, list[Signal], bool]:
+    """The variant that answers a person, its bundle as it is now, what they did, and whether the store is missing."""
     if who.events is not None:
-        return _signals_of_request(recommender, who.events), False
+        variant = variants.of(None)
+        recommender = service.shelf.of(variant.recommender)
+        return variant, recommender, _signals_of_request(recommender, who.events), False
     past = await service.past(_person(who, service.pseudonyms))
-    return signals_of(past.events), past.degraded
+    variant = variants.of(past.user)
+    return variant, service.shelf.of(variant.recommender), signals_of(past.events), past.degraded
 
 
 async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Response:
     """What is said of a request whose fields stand at `at`: / in the body or ? in the query."""
-    recommender = service.recommender
-    signals, degraded = await _past(service, recommender, asked)
+    variants = service.variants
+    variant, recommender, signals, degraded = await _told(service, variants, asked)
     scenario = _scenario(recommender, asked.scenario, f"{at}scenario")
     digest, expires = b"", None
     if asked.cursor is not None:
@@ -202,17 +204,18 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
             context=asked.context,
             explain=asked.explain,
         )
+        service.shadow.compare(variants.shadow, signals, found, asked.limit, asked.target_platforms)
     service.metrics.recommendations.labels(found.source, str(degraded).lower()).inc()
     cursor = None
     if len(found.rest):
         cursor = service.cursors.write(recommender.version, digest or _digest(service, asked), found.rest, expires)
-    id, variant = uuid.uuid4().hex, "default"
-    service.feedback.shown(id, variant, recommender.version, len(found.items))
+    id = uuid.uuid4().hex
+    service.feedback.shown(id, variant.name, recommender.version, len(found.items))
     return send(
         {
             "recommendation_id": id,
             "model_version": recommender.version,
-            "variant": variant,
+            "variant": variant.name,
             "degraded": degraded,
             "items": found.items,
             "next_cursor": cursor,

@@ -61,6 +61,7 @@ _MEANINGS: Final = {
     409: "It contradicts what is so.",
     408: "The body came too slowly.",
     410: "It was there and is over, or was erased.",
+    412: "The plan was changed in between.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not JSON.",
     422: "The request does not fit; errors point to where.",

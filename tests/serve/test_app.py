@@ -396,7 +396,7 @@ def test_ids_in_the_path_are_checked(client: TestClient):
 
 
 def test_what_is_not_there_is_404(client: TestClient):
-    for path in ("/", "/v2/recommendations", "/v1/models", "/v1/users/a/b/c"):
+    for path in ("/", "/v2/recommendations", "/v1/models/a", "/v1/users/a/b/c"):
         assert_problem(client.get(path), 404, "not-found")
 
 
@@ -559,7 +559,7 @@ def test_the_metrics_page_is_small_and_counts(client: TestClient, service: Servi
         'isthmus_events_total{result="accepted"} 1.0',
         'isthmus_events_total{result="duplicate"} 1.0',
         'isthmus_events_total{result="rejected"} 1.0',
-        f'isthmus_bundle{{version="{service.recommender.version}"}} 1',
+        f'isthmus_bundle{{variant="default",version="{service.recommender.version}"}} 1',
         "isthmus_outbox_pending 1",
         "isthmus_store_up 1",
     ):
