@@ -39,6 +39,7 @@ from serve.recommender import Recommender, Signal, signals_of
 from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
 from serve.scenarios import DEFAULT, PLAIN, Scenario
 from serve.service import Service
+from serve.variants import Variant, Variants
 
 BODIES: Final[Sequence[type[BaseModel]]] = [RecommendationRequest, PathRequest]
 """What the routes read, for OpenAPI."""
