@@ -28,6 +28,8 @@ from ingest.load import ingest
 from ingest.mapping import read_mapping
 from tests.neo4j_server import empty, load_server_script
 
+SHARED = 60_000
+"""Events that one writer or two write."""
 PASSWORD = "of the benchmark"  # noqa: S105
 
 
@@ -94,7 +96,7 @@ def through_the_importer(server: Any, url: str, folder: Path, source: str, inges
 
 
 def one_writer_or_two(url: str, source: str) -> None:
-    """All events into the nodes that they join, by one writer and by two that never touch the same node."""
+    """Events into the nodes that they join, by one writer and by two that never touch the same node."""
     with open_store(source) as store:
         events = [
             stored_event(type, row)
@@ -106,6 +108,7 @@ def one_writer_or_two(url: str, source: str) -> None:
             [stored_node(label, row) for batch in store.read_nodes(label) for row in batch.to_pylist()]
             for label in ("Account", "Item")
         ]
+    events = events[:SHARED]
     groups: dict[tuple[int, int], list[Event]] = defaultdict(list)
     for event in events:
         groups[crc32(event.account.encode()) % 2, crc32(event.item.encode()) % 2].append(event)

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from neo4j.exceptions import (
     AuthError,
+    ClientError,
     ConstraintError,
     DriverError,
     IncompleteCommit,
@@ -79,6 +80,10 @@ from graph.stored import (
     wrong_type,
 )
 
+_MADE_MEANWHILE: Final = (
+    "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists",
+    "Neo.ClientError.Schema.ConstraintAlreadyExists",
+)
 _DEADLOCK: Final = "Neo.TransientError.Transaction.DeadlockDetected"
 _HIDDEN_TYPES: Final = OWN_TYPES - {"OF"}
 
@@ -609,14 +614,14 @@ class Neo4jStore:
             return
         with self._session() as session:
             for statement in statements.values():
-                session.execute_write(_one, statement, {})
+                _make(session, statement)
             self._recall(session)
 
     def _prepare_people(self) -> None:
         if not self._people_prepared:
             with self._session() as session:
                 for statement in _PEOPLE:
-                    session.execute_write(_one, statement, {})
+                    _make(session, statement)
             self._people_prepared = True
 
     def _recall(self, session: neo4j.Session) -> None:
@@ -1008,6 +1013,15 @@ def _neighbourhood(tx: neo4j.ManagedTransaction, key: NodeKey, hops: int, limit:
 def _one(tx: neo4j.ManagedTransaction, query: str, values: Mapping[str, Any]) -> Sequence[Any]:
     rows = tx.run(query, dict(values)).values()
     return rows[0] if rows else ()
+
+
+def _make(session: neo4j.Session, statement: str) -> None:
+    """Make a constraint or an index that is not there, unless another writer makes it at this moment."""
+    try:
+        session.execute_write(_one, statement, {})
+    except ClientError as error:
+        if error.code not in _MADE_MEANWHILE:
+            raise
 
 
 def _rows(tx: neo4j.ManagedTransaction, query: str, **values: Any) -> list[list[Any]]:

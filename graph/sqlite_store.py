@@ -166,8 +166,8 @@ _READ_NODES: Final[Mapping[str, str]] = {
 _READ_ENTITIES: Final = "SELECT key, name, attributes FROM nodes WHERE label = ?"
 _READ_EVENTS: Final = """
     SELECT e.event_id, a.key, i.key, e.at, e.sequence, e.value, e.weight, e.context
-    FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE e.type = ?
-"""
+    FROM events e CROSS JOIN nodes a ON a.id = e.account CROSS JOIN nodes i ON i.id = e.item WHERE +e.type = ?
+"""  # with the + in the order of the table and not of an index: the types of a graph are few
 _READ_LINKS: Final = """
     SELECT a.key, u.key, l.evidence, l.at
     FROM links l CROSS JOIN nodes a ON a.id = l.account CROSS JOIN nodes u ON u.id = l.user
