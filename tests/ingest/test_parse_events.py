@@ -35,16 +35,27 @@ MAPPINGS: list[tuple[Any, dict[str, Any]]] = [
     ({"column": "where", "names": {"x": "shop"}}, WHOLE | {"context": {}}),
     ({"column": "where", "names": {"x": "shop"}}, PLAIN | {"id": "id"}),
 ]
-FIELDS = st.tuples(
-    st.sampled_from(["ann", " ann", "ben", "", "  "]),
-    st.sampled_from(["42", "43", " 43 ", "", "4 3", "x" * 300]),
-    st.sampled_from(["rate", "look", " look ", "", "steal"]),
-    st.sampled_from(["1000000000", "1000000000.5", "1.1e9", "", "now", "9999999999", "86400", "9" * 30]),
-    st.sampled_from(["", "1", "-7", "1.5", "9" * 30]),
-    st.sampled_from(["", "1", "4.5", "6", "nan", "five"]),
-    st.sampled_from(["tv", "x", "", f"a{LIST_SEPARATOR}b", "Über all", "account"]),
-    st.sampled_from(["e1", " e2 ", "", "x" * 300]),
+GOOD = (
+    ["ann", " ann ", "ben"],
+    ["42", "43", " 43 "],
+    ["rate", "look", " look "],
+    ["1000000000", "1000000000.5", "1.1e9"],
+    ["", "1", "-7"],
+    ["", "1", "4.5"],
+    ["tv", "x", "", f"a{LIST_SEPARATOR}b"],
+    ["e1", " e2 "],
 )
+BAD = (
+    ["", "  "],
+    ["", "4 3", "x" * 300],
+    ["", "steal"],
+    ["", "now", "9999999999", "86400", "9" * 30],
+    ["1.5", "9" * 30],
+    ["6", "nan", "five"],
+    ["Über all", "account"],
+    ["", "x" * 300],
+)
+FIELDS = st.tuples(*(st.sampled_from(good * 8 + bad) for good, bad in zip(GOOD, BAD, strict=True)))
 
 
 @pytest.mark.parametrize(("platform", "section"), MAPPINGS)
