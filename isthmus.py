@@ -654,6 +654,72 @@ def compare(
 
 
 @app.command(rich_help_panel=ROAD)
+def recommend(
+    to: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Items for each person.")] = 20,
+    platforms: Annotated[
+        str | None, typer.Option(help="To choose from, with commas.", show_default="all platforms")
+    ] = None,
+    filter: Annotated[str | None, typer.Option(help="A test that items have to pass, see docs/api.md.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Of the settings.", show_default="the one called default, if any")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The bundle to answer from.", show_default="the newest in var/bundles")
+    ] = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+) -> None:
+    """Write everybody's recommendations to a Parquet file.
+
+    A line for each person and item: user_id, position, item_id, score,
+    source, model_version. They are what isthmus serve would answer now,
+    with what was put and deleted over HTTP and events on their way.
+
+    Example: isthmus recommend --to lists.parquet --limit 50
+    """
+    import time
+
+    from rich.console import Console
+
+    from graph.store import open_store
+    from models.bundle import Bundle, newest_bundle
+    from models.ranker import Ranker
+    from serve import filters
+    from serve.batch import everybody, write_lists
+    from serve.live import Live, StoreGate
+    from serve.outbox import Outbox
+    from serve.recommender import Recommender
+    from serve.scenarios import read_scenarios, scenario_called
+    from serve.shelf import Shelf
+
+    settings = _settings(config, store=store, var=var)
+    begin = time.monotonic()
+    opened = Bundle.open(bundle or newest_bundle(settings.var / "bundles"))
+    base = Recommender(opened, Ranker(opened), read_scenarios(settings.scenarios))
+    console = Console(stderr=True)
+    gate = StoreGate(lambda: open_store(settings.store_url))
+    with Outbox(settings.var / "outbox.db") as outbox, open_store(settings.store_url) as graph:
+        try:
+            recommender = Shelf(outbox.catalogue).of(base)
+            with console.status("recommend"):
+                people, rows = write_lists(
+                    recommender,
+                    Live(outbox, gate),
+                    everybody(graph),
+                    to,
+                    limit=limit,
+                    platforms=None if platforms is None else recommender.known(_parted(platforms)),
+                    allowed=None if filter is None else recommender.allowed(filters.parse(filter)),
+                    scenario=scenario_called(recommender.scenarios, scenario),
+                )
+        finally:
+            gate.close()
+    print(f"{people:,} people, {rows:,} lines in {to}, {time.monotonic() - begin:.0f} s")
+
+
+@app.command(rich_help_panel=ROAD)
 def serve(
     bundle: Annotated[
         Path | None,

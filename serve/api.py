@@ -259,20 +259,31 @@ class UserAnswer(_Model):
 
 
 class JobIn(_Model):
-    """Long work to be done: import needs mappings, train takes the other two."""
+    """Long work to be done: import needs mappings, train takes continue and epochs, recommend a name and the rest."""
 
-    kind: Literal["import", "train"]
+    kind: Literal["import", "train", "recommend"]
     mappings: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.ya?ml$")]] | None = Field(
         None, min_length=1, max_length=100, description="Files in the folder imports of the server's var."
     )
     continue_: bool | None = Field(None, alias="continue", description="Train on from the weights of the run before.")
     epochs: int | None = Field(None, ge=1, le=10_000)
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$",
+        description="Everybody's lists are written to recommendations/<name>.parquet in the server's var.",
+    )
+    limit: int | None = Field(None, ge=1, le=MAX_LIST, description="Items for each person; left out, 20.")
+    filter: Filter | None = None
+    scenario: ScenarioName | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        of_lists = (self.limit, self.filter, self.scenario)
+        if (self.kind == "recommend") != (self.name is not None) or (self.name is None and any(of_lists)):
+            raise ValueError("name, limit, filter and scenario are for recommend, which needs a name")
         if (self.kind == "import") != (self.mappings is not None):
             raise ValueError("mappings are for an import, and an import needs some")
-        if self.kind == "import" and (self.continue_ is not None or self.epochs is not None):
+        if self.kind != "train" and (self.continue_ is not None or self.epochs is not None):
             raise ValueError("continue and epochs are for a training")
         return self
 

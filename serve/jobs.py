@@ -25,13 +25,13 @@ import orjson
 
 from serve.database import Database
 
-Kind = Literal["import", "train", "erase"]
+Kind = Literal["import", "train", "erase", "recommend"]
 State = Literal["queued", "running", "done", "failed"]
 
-TRIES: Final[Mapping[Kind, int]] = {"import": 3, "train": 3, "erase": 20}
+TRIES: Final[Mapping[Kind, int]] = {"import": 3, "train": 3, "erase": 20, "recommend": 3}
 """How often a job is begun. An erasure that fails begins again, as the store may only be down; others do not."""
 ERASE_AGAIN_S: Final = 15.0
-LANES: Final[Mapping[str, Sequence[Kind]]] = {"erase": ("erase",), "work": ("import", "train")}
+LANES: Final[Mapping[str, Sequence[Kind]]] = {"erase": ("erase",), "work": ("import", "train", "recommend")}
 POLL_S: Final = 0.5
 STOP_S: Final = 10.0
 """How long a process that is told to end may take."""
@@ -230,6 +230,8 @@ class Lane:
 _PROGRAM: Final = Path(__file__).resolve().parents[1] / "isthmus.py"
 IMPORTS: Final = "imports"
 """The folder below var that mappings and exports are imported from."""
+RECOMMENDATIONS: Final = "recommendations"
+"""The folder below var that lists are written to."""
 
 
 def _erase(arguments: Mapping[str, Any], var: Path) -> list[str]:
@@ -242,6 +244,13 @@ def _train(arguments: Mapping[str, Any], var: Path) -> list[str]:
     return ["train", *going_on, *([] if epochs is None else ["--epochs", str(epochs)])]
 
 
+def _recommend(arguments: Mapping[str, Any], var: Path) -> list[str]:
+    file = var.resolve() / RECOMMENDATIONS / f"{arguments['name']}.parquet"
+    given = [(f"--{name}", arguments.get(name)) for name in ("limit", "filter", "scenario")]
+    # With = a value that begins with a dash is no option.
+    return ["recommend", "--to", str(file), *(f"{name}={value}" for name, value in given if value is not None)]
+
+
 def _import(arguments: Mapping[str, Any], var: Path) -> list[str]:
     folder = var.resolve() / IMPORTS
     return ["ingest", *(str(folder / name) for name in arguments["mappings"]), "--data", str(folder)]
@@ -251,6 +260,7 @@ COMMANDS: Final[Mapping[Kind, Callable[[Mapping[str, Any], Path], list[str]]]] =
     "erase": _erase,
     "train": _train,
     "import": _import,
+    "recommend": _recommend,
 }
 """What `isthmus` is told for each kind, from a job's arguments and the folder var."""
 

@@ -16,6 +16,7 @@ from graph.schema import DEFAULT_EVENT_WEIGHTS
 from serve import filters
 from serve.api import MAX_LIST
 from serve.cursors import Rest
+from serve.errors import ServeError
 from serve.scenarios import PLAIN, Scenario, Scenarios, check_scenarios
 from serve.sentences import reason, reason_of_similar
 
@@ -146,6 +147,15 @@ class Recommender:
     def _visible(self, allowed: "NDArray[np.bool_] | None") -> "NDArray[np.bool_] | None":
         """[N] what may be shown of what is allowed; None where that is everything."""
         return allowed if self._shown is None else self._shown if allowed is None else allowed & self._shown
+
+    def known(self, platforms: list[str]) -> list[str]:
+        """These platforms. Raises: ServeError for one that the bundle does not have."""
+        for platform in platforms:
+            if platform not in self.bundle.platforms:
+                raise ServeError(
+                    f"the bundle {self.version} has no platform {platform}: use {', '.join(self.bundle.platforms)}"
+                )
+        return platforms
 
     def allowed(self, tree: filters.Tree, context: filters.Context | None = None) -> "NDArray[np.bool_]":
         """[N] the items that pass a filter, read-only; raises FilterError where it asks for what items do not have."""

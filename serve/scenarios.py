@@ -110,6 +110,16 @@ def read_scenarios(raw: Mapping[str, Any]) -> Scenarios:
         ) from None
 
 
+def scenario_called(scenarios: Scenarios, name: str | None) -> Scenario:
+    """The scenario of this name, or the default one where none is named. Raises: ServeError."""
+    if name is None:
+        return scenarios.get(DEFAULT, PLAIN)
+    if name not in scenarios:
+        known = f"use {', '.join(scenarios)}" if scenarios else "the settings have none"
+        raise ServeError(f"there is no scenario {name}: {known}")
+    return scenarios[name]
+
+
 def check_scenarios(scenarios: Scenarios, platforms: Sequence[str], attributes: ItemAttributes) -> None:
     """See that a bundle's items have what the scenarios ask for. Raises: ServeError."""
     for name, scenario in scenarios.items():

@@ -13,7 +13,7 @@ from serve.api import MAX_LIMIT, JobAnswer, JobIn, RejectsAnswer
 from serve.edge import read_json
 from serve.errors import Problem
 from serve.jobs import IMPORTS, Job
-from serve.routes.wire import answers, body, parse, send
+from serve.routes.wire import allowed_by, answers, body, named_scenario, parse, send
 from serve.service import Service, in_pool
 
 BODIES: Final[Sequence[type[BaseModel]]] = [JobIn]
@@ -39,12 +39,15 @@ def add(app: FastAPI, service: Service) -> None:
         openapi_extra=body(JobIn),
     )
     async def begin(request: Request) -> Response:
-        """Have exports in var/imports imported, or a model trained. What waits already is not begun twice."""
+        """Have exports in var/imports imported, a model trained or all lists written. What waits is not begun twice."""
         asked = parse(JobIn, await read_json(request))
         for index, name in enumerate(asked.mappings or ()):
             if not (service.jobs.path.parent / IMPORTS / name).is_file():
                 detail = f"there is no mapping {name} in the folder {IMPORTS} of the server's var: put it there first"
                 raise Problem(422, "unknown-mapping", detail, errors=[(f"/mappings/{index}", detail)])
+        if asked.kind == "recommend":
+            allowed_by(service.recommender, asked.filter, "/filter")
+            named_scenario(service.recommender, asked.scenario, "/scenario")
         given = asked.model_dump(by_alias=True, exclude_none=True, exclude={"kind"})
         job = await in_pool(service.disk_pool, lambda: service.jobs.add(asked.kind, given))
         return accepted(job)

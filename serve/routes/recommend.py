@@ -5,19 +5,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from graph.keys import AccountKey, ItemKey, Pseudonyms, UserKey
 from models.plan import PlanError
-from serve import filters
 from serve.api import (
     MAX_LIMIT,
     MAX_SIMILAR_PEOPLE,
-    Context,
     Cursor,
     Diversity,
     Filter,
@@ -36,8 +32,18 @@ from serve.edge import read_json
 from serve.errors import Problem
 from serve.people import similar_people
 from serve.recommender import Recommender, Signal, signals_of
-from serve.routes.wire import account_key, answers, body, in_path, parse, send, session_key, unknown_type
-from serve.scenarios import DEFAULT, PLAIN, Scenario
+from serve.routes.wire import (
+    account_key,
+    allowed_by,
+    answers,
+    body,
+    in_path,
+    named_scenario,
+    parse,
+    send,
+    session_key,
+    unknown_type,
+)
 from serve.service import Service
 from serve.variants import Variant, Variants
 
@@ -97,7 +103,7 @@ def add(app: FastAPI, service: Service) -> None:
         platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
         if not recommender.knows(item):
             raise Problem(404, "unknown-item", f"the bundle {recommender.version} has no item {item}")
-        allowed = _allowed(recommender, asked.filter, "?filter")
+        allowed = allowed_by(recommender, asked.filter, "?filter")
         found = recommender.similar(item, limit=asked.limit, platforms=platforms, allowed=allowed)
         return send({"model_version": recommender.version, "items": found.items})
 
@@ -106,7 +112,7 @@ def add(app: FastAPI, service: Service) -> None:
         """Items by meaning, over all platforms or some, in any language that the text model knows."""
         recommender = service.recommender
         platforms = _known_platforms(recommender, asked.target_platforms, "?target_platforms")
-        allowed = _allowed(recommender, asked.filter, "?filter")
+        allowed = allowed_by(recommender, asked.filter, "?filter")
         if service.search is None:
             raise Problem(503, "search-unavailable", "this server has no text model", headers={"Retry-After": "60"})
         cosines = await service.search.cosines(recommender.bundle, asked.q)
@@ -179,7 +185,7 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
     """What is said of a request whose fields stand at `at`: / in the body or ? in the query."""
     variants = service.variants
     variant, recommender, signals, degraded = await _told(service, variants, asked)
-    scenario = _scenario(recommender, asked.scenario, f"{at}scenario")
+    scenario = named_scenario(recommender, asked.scenario, f"{at}scenario")
     digest, expires = b"", None
     if asked.cursor is not None:
         digest = _digest(service, asked)
@@ -199,7 +205,7 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
             limit=asked.limit,
             platforms=_known_platforms(recommender, asked.target_platforms, f"{at}target_platforms"),
             exclude=asked.exclude_item_ids,
-            allowed=_allowed(recommender, asked.filter, f"{at}filter", asked.context),
+            allowed=allowed_by(recommender, asked.filter, f"{at}filter", asked.context),
             diversity=asked.diversity,
             scenario=scenario,
             context=asked.context,
@@ -227,16 +233,6 @@ async def _answer(service: Service, asked: RecommendationRequest, at: str) -> Re
 def _digest(service: Service, asked: RecommendationRequest) -> bytes:
     """Of what has to be the same from page to page."""
     return service.cursors.digest(asked.model_dump_json(exclude={"limit", "explain", "cursor"}).encode())
-
-
-def _scenario(recommender: Recommender, name: str | None, pointer: str) -> Scenario:
-    known = recommender.scenarios
-    if name is None:
-        return known.get(DEFAULT, PLAIN)
-    if name not in known:
-        detail = f"there is no scenario {name}: " + (f"use {', '.join(known)}" if known else "the settings have none")
-        raise Problem(422, "unknown-scenario", detail, errors=[(pointer, detail)])
-    return known[name]
 
 
 def _person(asked: Who, pseudonyms: Pseudonyms) -> UserKey | AccountKey:
@@ -274,14 +270,3 @@ def _known_platforms(recommender: Recommender, asked: list[str] | None, pointer:
             where = pointer if pointer.startswith("?") else f"{pointer}/{index}"
             raise Problem(422, "unknown-platform", detail, errors=[(where, detail)])
     return asked
-
-
-def _allowed(
-    recommender: Recommender, filter: str | None, pointer: str, context: Context | None = None
-) -> NDArray[np.bool_] | None:
-    if filter is None:
-        return None
-    try:
-        return recommender.allowed(filters.parse(filter), context)
-    except filters.FilterError as error:
-        raise Problem(422, "invalid-filter", str(error), errors=[(pointer, str(error), error.position)]) from None

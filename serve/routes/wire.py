@@ -3,17 +3,21 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import orjson
 from fastapi import FastAPI
 from fastapi.responses import Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from graph.errors import IsthmusError
 from graph.keys import AccountKey, Pseudonyms
-from serve.api import ProblemBody
-from serve.errors import PROBLEM_JSON, Problem, invalid
+from serve import filters
+from serve.api import Context, ProblemBody
+from serve.errors import PROBLEM_JSON, Problem, ServeError, invalid
 from serve.recommender import Recommender
+from serve.scenarios import Scenario, scenario_called
 
 _Body = TypeVar("_Body", bound=BaseModel)
 _T = TypeVar("_T")
@@ -54,6 +58,26 @@ def session_key(raw: str, pseudonyms: Pseudonyms) -> AccountKey:
 def unknown_type(recommender: Recommender, type: str) -> str:
     """The sentence for an event type that the bundle does not know."""
     return f"{type} is not an event type here: use one of {', '.join(sorted(recommender.event_weights))}"
+
+
+def allowed_by(
+    recommender: Recommender, filter: str | None, pointer: str, context: Context | None = None
+) -> NDArray[np.bool_] | None:
+    """[N] the items that pass a filter, None where there is none; raises the Problem that points into it."""
+    if filter is None:
+        return None
+    try:
+        return recommender.allowed(filters.parse(filter), context)
+    except filters.FilterError as error:
+        raise Problem(422, "invalid-filter", str(error), errors=[(pointer, str(error), error.position)]) from None
+
+
+def named_scenario(recommender: Recommender, name: str | None, pointer: str) -> Scenario:
+    """The scenario that a request names, or the default one; raises Problem."""
+    try:
+        return scenario_called(recommender.scenarios, name)
+    except ServeError as error:
+        raise Problem(422, "unknown-scenario", str(error), errors=[(pointer, str(error))]) from None
 
 
 _MEANINGS: Final = {
