@@ -196,7 +196,9 @@ def _best(
     lift: NDArray[np.float32] | None = None,
     unit: float = 0.0,
 ) -> Ranked:
-    kept = ~np.isin(rows, exclude)
+    kept = np.ones(max(rows.max(initial=-1), exclude.max(initial=-1)) + 1, dtype=np.bool_)
+    kept[exclude] = False
+    kept = kept[rows]
     if allowed is not None:
         kept &= allowed[rows]
     merits = scores if lift is None else scores + np.float32(unit) * lift[rows]

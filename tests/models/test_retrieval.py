@@ -113,3 +113,24 @@ def test_a_filter_that_leaves_one_far_cluster_still_fills_the_answer(approximate
 def test_vectors_of_another_type_are_refused() -> None:
     with pytest.raises(ValueError, match=r"vectors is float64 \(3, 2\): expected float32 \[N, D\]"):
         ItemIndex(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("kinds", [3, 100_000])
+@pytest.mark.parametrize("num_items", [100, 1_601, 50_000])
+def test_one_line_of_many_items_gives_what_many_lines_give(num_items: int, kinds: int) -> None:
+    random = np.random.default_rng(num_items)
+    scores = random.integers(0, kinds, (1, num_items)).astype(np.float32)
+    allowed = random.random(num_items) < 0.5
+    for k in (1, 20, 200):
+        rows, best = top_k(scores, k, allowed)
+        _, expected = top_k(np.repeat(scores, 2, axis=0), k, allowed)
+        np.testing.assert_array_equal(best[0], expected[0])
+        found = rows[0][rows[0] >= 0]
+        np.testing.assert_array_equal(scores[0][found], best[0][rows[0] >= 0])
+        assert len(set(found.tolist())) == len(found)
+        assert allowed[found].all()
+
+
+def test_one_line_without_any_item_allowed_gives_none() -> None:
+    rows, _ = top_k(np.ones((1, 5_000), np.float32), 3, np.zeros(5_000, dtype=np.bool_))
+    assert (rows == -1).all()
