@@ -157,23 +157,18 @@ def run(
     options = folder / "options.json"
     # Secrets go through a file of ours alone, since Ray logs and shows what a deployment is given.
     options.touch(mode=0o600)
-    options.write_bytes(
-        orjson.dumps(
-            {
-                "store_url": store_url,
-                "var": str(var.resolve()),
-                "text_model": text_model,
-                "job": _job_environment(var, store_url, text_model, pseudonym_secret, former_secrets),
-                "folder": os.getcwd(),
-                "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
-                "scenarios": dict(scenarios or {}),
-                "keys": list(keys),
-                "keys_file": str((var / "keys").resolve()),
-                "needs_keys": needs_keys,
-                "own_key": hashlib.sha256(own_key.encode()).hexdigest(),
-            }
-        )
+    given = replica_options(
+        store_url,
+        var,
+        pseudonym_secret,
+        former_secrets,
+        keys=keys,
+        needs_keys=needs_keys,
+        own_key=own_key,
+        text_model=text_model,
+        scenarios=scenarios,
     )
+    options.write_bytes(orjson.dumps(given))
     local = address if address in LOOPBACK else "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104
     server = Server(f"http://{local}:{port}", own_key, folder, registry, replicas)
     if block:
@@ -191,6 +186,34 @@ def run(
         wait_for_signal()
         server.stop()
     return server
+
+
+def replica_options(
+    store_url: str,
+    var: Path,
+    pseudonym_secret: bytes,
+    former_secrets: Sequence[bytes] = (),
+    *,
+    keys: Sequence[str] = (),
+    needs_keys: bool = False,
+    own_key: str = "",
+    text_model: str | None = None,
+    scenarios: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a `Replica` reads from its options file; the arguments are those of `run`."""
+    return {
+        "store_url": store_url,
+        "var": str(var.resolve()),
+        "text_model": text_model,
+        "job": _job_environment(var, store_url, text_model, pseudonym_secret, former_secrets),
+        "folder": os.getcwd(),
+        "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
+        "scenarios": dict(scenarios or {}),
+        "keys": list(keys),
+        "keys_file": str((var / "keys").resolve()),
+        "needs_keys": needs_keys,
+        "own_key": hashlib.sha256(own_key.encode()).hexdigest(),
+    }
 
 
 def build(args: dict[str, Any]) -> Any:
