@@ -85,7 +85,7 @@ def _plain(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
     with ExitStack() as stack:
         for port in ports:
             process = stack.enter_context(subprocess.Popen([*command, str(port)]))
-            stack.callback(process.terminate)
+            stack.callback(process.kill)
         for _ in ports:
             url = next(urls)
             while not _answers(url):

@@ -36,6 +36,8 @@ from serve.security import LOOPBACK, check_host, check_port
 APP: Final = "isthmus"
 START_TIMEOUT_S: Final = 300.0
 SWAP_TIMEOUT_S: Final = 60.0
+STORE_START_S: Final = 5.0
+"""How long a replica waits for the store before it begins to answer without it."""
 
 _LOG = logging.getLogger("isthmus.serve")
 
@@ -259,6 +261,7 @@ class Replica:
         var = Path(given["var"])
         self._outbox = Outbox(var / "outbox.db")
         self._gate = StoreGate(lambda: open_store(url))
+        self._gate.open(STORE_START_S)
         self._drainer = Drainer(self._outbox, lambda: open_store(url))
         live = Live(self._outbox, self._gate)
         *former, secret = map(bytes.fromhex, given["secrets"])

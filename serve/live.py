@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -32,26 +31,29 @@ class Past:
 
 
 class StoreGate:
-    """The store, or at once nothing while it is down: after a failure it rests before it is asked again."""
+    """The store, or at once nothing while it is down: after a failure a thread of its own asks until it is back."""
 
     def __init__(
-        self, open_store: Callable[[], Store], *, first_rest_s: float = 1.0, longest_rest_s: float = 15.0
+        self, open_store: Callable[[], Store], *, first_rest_s: float = 0.5, longest_rest_s: float = 15.0
     ) -> None:
         self._open_store = open_store
         self._first_rest_s, self._longest_rest_s = first_rest_s, longest_rest_s
         self._lock = threading.Lock()
         self._store: Store | None = None
-        self._rest_s, self._asleep_until = first_rest_s, 0.0
-
-    @property
-    def is_down(self) -> bool:
-        """Whether the last use failed."""
-        return self._rest_s > self._first_rest_s
+        self._closed = threading.Event()
+        self._up = threading.Event()
+        self._up.set()
+        self._prober: threading.Thread | None = None
 
     @property
     def is_resting(self) -> bool:
-        """Whether a question would be answered with None at once."""
-        return time.monotonic() < self._asleep_until
+        """Whether it is down, so that a question is answered with None at once."""
+        return not self._up.is_set()
+
+    def open(self, wait_s: float) -> None:
+        """Open the store ahead of the first question, and wait so long at most; whoever asks meanwhile gets None."""
+        self._begin_probing(0.0)
+        self._up.wait(wait_s)
 
     def ask(self, question: Callable[[Store], _T]) -> _T | None:
         """The store's answer to `question`, or None where it cannot be had now."""
@@ -59,26 +61,50 @@ class StoreGate:
             return None
         try:
             store = self._opened()
-            answer = None if store is None else question(store)
+            return None if store is None else question(store)
         except StoreError as error:
             self.rest(error)
             return None
-        if store is not None:
-            self._rest_s = self._first_rest_s
-        return answer
 
     def rest(self, why: Exception) -> None:
-        """Leave the store alone for a while."""
-        _LOG.warning("answers go on without the store for %.0f s: %s", self._rest_s, why)
-        self._asleep_until = time.monotonic() + self._rest_s
-        self._rest_s = min(2 * self._rest_s, self._longest_rest_s)
+        """Leave the store alone until it answers a question that nobody waits for."""
+        _LOG.warning("answers go on without the store: %s", why)
+        self._begin_probing(self._first_rest_s)
 
     def close(self) -> None:
         """Give back files and connections; safe to call again."""
+        self._closed.set()
         with self._lock:
             if self._store is not None:
                 self._store.close()
             self._store = None
+
+    def _begin_probing(self, first_wait_s: float) -> None:
+        with self._lock:
+            self._up.clear()
+            if self._prober is None:
+                self._prober = threading.Thread(
+                    target=self._probe, args=[first_wait_s], name="store-prober", daemon=True
+                )
+                self._prober.start()
+
+    def _probe(self, wait_s: float) -> None:
+        while not self._closed.wait(wait_s):
+            try:
+                store = self._store or self._open_store()
+                store.user_of(_NOBODY)
+            except Exception as error:  # whatever it is, the store may be back later
+                wait_s = min(max(2 * wait_s, self._first_rest_s), self._longest_rest_s)
+                _LOG.warning("the store is asked again in %.1f s: %s", wait_s, error)
+                continue
+            with self._lock:
+                if self._closed.is_set():
+                    store.close()
+                    return
+                self._store = store
+                self._prober = None
+                self._up.set()
+                return
 
     def _opened(self) -> Store | None:
         if self._store is not None:
@@ -90,6 +116,9 @@ class StoreGate:
             return self._store
         finally:
             self._lock.release()
+
+
+_NOBODY: Final = AccountKey("probe", "0")
 
 
 class Live:
@@ -157,7 +186,7 @@ class Live:
     @property
     def store_is_up(self) -> bool:
         """Whether the store answered when it was last asked."""
-        return not self._gate.is_down
+        return not self._gate.is_resting
 
     def missing(self, items: Sequence[ItemKey]) -> set[ItemKey] | None:
         """Those of the items that the store does not have, or None where it cannot be asked."""

@@ -24,8 +24,8 @@ from serve.shadow import Shadow
 from serve.shelf import Shelf
 from serve.variants import Variants
 
-STORE_TIMEOUT_S: Final = 2.0
-"""How long an answer waits for the store before it goes on without it."""
+STORE_TIMEOUT_S: Final = 0.3
+"""How long an answer waits for the store before it goes on without it, as all do until the store answers again."""
 
 _T = TypeVar("_T")
 

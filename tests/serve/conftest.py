@@ -35,7 +35,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 
 
 @pytest.fixture
-def service(recommender: Recommender, outbox: Outbox, planted_store: Store) -> Iterator[Service]:
+def service(
+    recommender: Recommender, outbox: Outbox, planted_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    monkeypatch.setattr("serve.service.STORE_TIMEOUT_S", 5.0)  # this machine may be busy
     gate = StoreGate(lambda: open_store(planted_store.url))
     service = Service(Live(outbox, gate), outbox, PSEUDONYMS, Metrics())
     service.recommender = recommender

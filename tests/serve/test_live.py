@@ -1,3 +1,5 @@
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -105,12 +107,43 @@ def test_a_store_that_failed_is_left_alone_for_a_while_and_asked_again_then(plan
     assert gate.ask(lambda store: 1) is None
     assert gate.ask(lambda store: 1) is None
     assert len(calls) == 1
-    assert gate.is_down
+    assert gate.is_resting
     while gate.is_resting:
         pass
     assert gate.ask(lambda store: 1) == 1
     assert len(calls) == 2
-    assert not gate.is_down
+    assert not gate.is_resting
+    gate.close()
+
+
+def test_a_store_that_is_down_is_asked_again_by_a_thread_and_by_no_answer():
+    asked: list[str] = []
+
+    def closed() -> Store:
+        asked.append(threading.current_thread().name)
+        raise StoreUnavailableError("no store here")
+
+    gate = StoreGate(closed, first_rest_s=0.01)
+    assert gate.ask(lambda store: 1) is None
+    deadline = time.monotonic() + 10
+    while len(asked) < 4:
+        assert gate.ask(lambda store: 1) is None
+        assert time.monotonic() < deadline
+    gate.close()
+    assert set(asked[1:]) == {"store-prober"}
+
+
+def test_a_store_that_is_opened_ahead_is_there_for_the_first_answer(planted_store: Store):
+    opened: list[str] = []
+
+    def opener() -> Store:
+        opened.append(threading.current_thread().name)
+        return open_store(planted_store.url)
+
+    gate = StoreGate(opener)
+    gate.open(10)
+    assert gate.ask(lambda store: 1) == 1
+    assert opened == ["store-prober"]
     gate.close()
 
 

@@ -143,5 +143,6 @@ def test_people_alike_are_of_one_taste_and_told_by_pseudonyms_alone(client: Test
 
 
 def test_people_cannot_be_asked_for_while_the_store_is_down(client: TestClient, service: Service):
+    service.live._gate._first_rest_s = 60.0
     service.live.rest(TimeoutError("down"))
     assert_problem(client.get(f"/v1/users/{SPACE_0.user}/similar"), 503, "store-unavailable")
