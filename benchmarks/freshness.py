@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each way to be down")
     parser.add_argument("--plain", action="store_true", help="two uvicorn processes, asked in turn, and no Ray")
-    parser.add_argument("--replica", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--replica", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.replica:
         _be_replica(*options.replica)
@@ -74,13 +74,15 @@ def _served(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
 def _plain(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
     """The same replicas, each in a uvicorn of its own."""
     from serve.deployment import replica_options
+    from serve.registry import Registry
     from serve.security import free_port
 
+    Registry(var / "bundles", var).at_start(bundle)
     options = var / "options" / "options.json"
     options.parent.mkdir()
     options.write_text(json.dumps(replica_options(store, var, SECRET)))
     ports = [free_port() for _ in range(2)]
-    command = [sys.executable, "-m", "benchmarks.freshness", "--replica", str(options), str(bundle)]
+    command = [sys.executable, "-m", "benchmarks.freshness", "--replica", str(options)]
     urls = cycle([f"http://127.0.0.1:{port}" for port in ports])
     with ExitStack() as stack:
         for port in ports:
@@ -100,13 +102,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _be_replica(options: str, bundle: str, port: str) -> None:
+def _be_replica(options: str, port: str) -> None:
     import uvicorn
 
     from serve.deployment import Replica
 
     replica = Replica(options)
-    replica.reconfigure({"bundle": bundle})
     uvicorn.run(replica.__serve_build_asgi_app__(), port=int(port), log_level="error")
 
 
