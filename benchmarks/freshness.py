@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httpx
 import numpy as np
@@ -49,7 +49,7 @@ def main() -> None:
     if options.replica:
         _be_replica(*options.replica)
         return
-    start = _plain if options.plain else _served
+    start = plain if options.plain else served
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if options.only != "store-down":
             _freshness(Path(folder) / "fresh", options.rounds, start)
@@ -57,12 +57,13 @@ def main() -> None:
             _store_down(Path(folder) / "down", options.seconds, start)
 
 
-Start = Callable[[Path, str, Path], AbstractContextManager[Callable[[], str]]]
+Start: TypeAlias = Callable[[Path, str, Path], AbstractContextManager[Callable[[], str]]]
 """From a bundle, a store and a folder: two replicas, and what gives the URL to ask next."""
 
 
 @contextmanager
-def _served(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
+def served(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
+    """Two replicas as isthmus serve has them."""
     from serve.deployment import run
     from serve.security import free_port
 
@@ -71,7 +72,7 @@ def _served(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
 
 
 @contextmanager
-def _plain(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
+def plain(bundle: Path, store: str, var: Path) -> Iterator[Callable[[], str]]:
     """The same replicas, each in a uvicorn of its own."""
     from serve.deployment import replica_options
     from serve.registry import Registry

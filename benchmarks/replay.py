@@ -11,7 +11,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,39 +19,36 @@ from typing import Any, Final
 
 import httpx
 
+from benchmarks.freshness import SECRET, Start, plain, served
 from benchmarks.serving import _item, write_random_bundle
 
 NUM_ITEMS: Final = 2_000
 PEOPLE: Final = 5_000
 SENDERS: Final = 3
-SECRET: Final = b"0" * 32
 
 
 def main() -> None:
     """Run it and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--plain", action="store_true", help="two uvicorn processes, asked in turn, and no Ray")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        _compare(Path(folder), options.events)
+        _compare(Path(folder), options.events, plain if options.plain else served)
 
 
-def _compare(folder: Path, count: int) -> None:
+def _compare(folder: Path, count: int, start: Start) -> None:
     from graph.store import checksum, open_store
-    from serve.deployment import run
-    from serve.security import free_port
 
     bundle = write_random_bundle(folder / "bundles", NUM_ITEMS)
     requests = [_events(start, min(start + 1000, count)) for start in range(0, count, 1000)]
     thrice, once = folder / "thrice", folder / "once"
-    server = run(
-        bundle, f"sqlite:///{thrice / 'graph.db'}", var=thrice, pseudonym_secret=SECRET, port=free_port(), replicas=2
-    )
-    with server, ThreadPoolExecutor(SENDERS) as pool:
+    thrice.mkdir()
+    with start(bundle, f"sqlite:///{thrice / 'graph.db'}", thrice) as url, ThreadPoolExecutor(SENDERS) as pool:
         started = time.perf_counter()
-        counted = list(pool.map(lambda seed: _send(server.url, requests, seed), range(SENDERS)))
+        counted = list(pool.map(lambda seed: _send(url, requests, seed), range(SENDERS)))
         sent_s = time.perf_counter() - started
-        _wait_until_drained(server.url)
+        _wait_until_drained(url())
         drained_s = time.perf_counter() - started
     _send_once(bundle, once, requests)
     with open_store(f"sqlite:///{thrice / 'graph.db'}") as one, open_store(f"sqlite:///{once / 'graph.db'}") as other:
@@ -86,12 +83,12 @@ def _events(start: int, end: int) -> list[dict[str, Any]]:
     ]
 
 
-def _send(url: str, requests: Sequence[Sequence[dict[str, Any]]], seed: int) -> tuple[int, int]:
+def _send(url: Callable[[], str], requests: Sequence[Sequence[dict[str, Any]]], seed: int) -> tuple[int, int]:
     """Accepted and duplicates of all requests, in an order that the seed draws; a 503 is tried again."""
     accepted = duplicates = 0
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(timeout=60) as client:
         for request in random.Random(seed).sample(requests, len(requests)):
-            while (answer := client.post("/v1/events", json={"events": request})).status_code == 503:
+            while (answer := client.post(url() + "/v1/events", json={"events": request})).status_code == 503:
                 time.sleep(0.2)
             counts = answer.json()
             if answer.status_code != 202 or counts["rejected"]:

@@ -154,7 +154,7 @@ def test_a_person_never_seen_and_the_short_forms(serving: Serving):
     ("method", "path", "fields", "status"),
     [
         ("POST", "/v1/recommendations", {"content": b"{", "headers": {"content-type": "application/json"}}, 422),
-        ("POST", "/v1/recommendations", {"json": {"user_id": "user:a", "diversity": 1}}, 422),
+        ("POST", "/v1/recommendations", {"json": {"user_id": "user:a", "diversity": 2}}, 422),
         ("POST", "/v1/recommendations", {"content": b"{}", "headers": {"content-type": "text/plain"}}, 415),
         ("DELETE", "/v1/recommendations", {}, 405),
         ("GET", "/v1/nothing", {}, 404),
