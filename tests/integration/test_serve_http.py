@@ -150,6 +150,19 @@ def test_a_person_never_seen_and_the_short_forms(serving: Serving):
     assert len(serving.client.get("/v1/items/films:crime-0/similar", params={"limit": 4}).json()["items"]) == 4
 
 
+def test_the_pages_of_a_list_are_turned_by_any_replica(serving: Serving):
+    who = {"events": [{"item_id": "books:crime-1", "type": "PURCHASED"}], "filter": "number > 2", "limit": 7}
+    found, cursor = [], None
+    while not found or cursor is not None:
+        # A connection each: it may reach another replica.
+        url = f"http://127.0.0.1:{serving.port}/v1/recommendations"
+        answer = httpx.post(url, json=who | ({"cursor": cursor} if cursor else {}), timeout=30).json()
+        found += [item["item_id"] for item in answer["items"]]
+        cursor = answer["next_cursor"]
+    assert len(set(found)) == len(found) == 3 * 3 * 5
+    assert all(int(item.rpartition("-")[2]) > 2 for item in found)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "fields", "status"),
     [
