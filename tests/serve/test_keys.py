@@ -26,7 +26,11 @@ def test_a_key_is_found_by_its_text_and_kept_as_a_hash_alone():
     assert SHOP.removeprefix("isthmus_") not in repr(SHOP_KEY)
 
 
-@pytest.mark.parametrize("header", [b"", b"Bearer", b"Bearer ", SHOP.encode(), b"Basic " + SHOP.encode(), b"Bearer x"])
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"Bearer", b"Bearer ", SHOP.encode(), b"Basic " + SHOP.encode(), b"Bearer x"],
+    ids=["nothing", "no key", "a space", "a key alone", "another scheme", "no key of ours"],
+)
 def test_anything_else_is_no_key(header: bytes):
     assert Keyring([SHOP_KEY.line()]).find(header) is None
 
