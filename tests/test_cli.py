@@ -94,8 +94,9 @@ def _refused(capsys, monkeypatch, *arguments: str) -> str:
 def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
-    road = ["demo", "mapping", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
-    assert listed == [*road, "key", "person", "link", "unlink", "erase", "rotate", "quarantine"]
+    road = ["demo", "mapping", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "recommend"]
+    care = ["key", "person", "link", "unlink", "erase", "rotate", "quarantine", "bulk"]
+    assert listed == [*road, "serve", *care]
 
 
 COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "serve"]
