@@ -5,6 +5,7 @@ All but `/v1/search`, which rightly answers 503 without a text model: test_searc
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import schemathesis
@@ -17,11 +18,13 @@ from graph.keys import Pseudonyms
 from graph.store import open_store
 from serve.access import Guard
 from serve.app import create_app
+from serve.follow import Follower, load
 from serve.keys import SCOPES, Keyring, make
 from serve.live import Live, StoreGate
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
+from serve.registry import Registry
 from serve.service import Service
 from tests.planted import person, plant
 
@@ -43,9 +46,12 @@ def app(recommender: Recommender, tmp_path_factory: pytest.TempPathFactory) -> I
     with Outbox(folder / "outbox.db") as outbox:
         gate = StoreGate(lambda: open_store(url))
         service = Service(Live(outbox, gate), outbox, Pseudonyms(b"sixteen bytes or more"), Metrics())
-        service.recommender = recommender
+        registry = Registry(recommender.bundle.path.parent, folder)
+        registry.at_start(None)
+        service.follower = Follower(registry, load, partial(setattr, service, "variants"))
         service.guard = Guard(Keyring([KEY.line()]))
         yield create_app(service)
+        service.follower.stop()
         service.close()
         gate.close()
 

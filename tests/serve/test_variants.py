@@ -12,7 +12,8 @@ def variants(*shares: float) -> Variants:
 
 
 def test_each_variant_answers_its_share_of_the_people():
-    counts = Counter(variants(0.7, 0.2, 0.1).of(person).name for person in PEOPLE)
+    three = variants(0.7, 0.2, 0.1)
+    counts = Counter(three.of(person).name for person in PEOPLE)
     assert [round(counts[f"v{place}"] / len(PEOPLE), 1) for place in range(3)] == [0.7, 0.2, 0.1]
 
 

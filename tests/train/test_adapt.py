@@ -361,7 +361,7 @@ def test_new_items_are_taken_in_without_an_id_and_with_the_bias_of_items_wanted_
     ("changes", "sentence"),
     [
         ({"text_model": "other"}, "text vectors of other"),
-        ({"config": replace(SMALL, encoder=replace(SMALL.encoder, dim=16))}, "the same training.encoder"),
+        ({"config": replace(SMALL, encoder=replace(SMALL.encoder, dim=16))}, "and training.encoder;"),
         ({"config": replace(SMALL, only_platform="books")}, "train without --continue"),
         ({"config": replace(SMALL, split="random_per_user")}, "random_per_user parts a new snapshot anew"),
         ({"config": replace(SMALL, split="temporal")}, "temporal parts a new snapshot anew"),
