@@ -250,9 +250,9 @@ def ingest(
 
     With --follow, lines that are added to text files, messages of Kafka
     topics and new files are read within seconds; a file that is cut short
-    or replaced is read anew. Parquet, XML, packed files and URLs are read whole, when they
-    are new or have changed. Ctrl-C or SIGTERM ends it; the next --follow
-    goes on where this one was.
+    or replaced is read anew. Parquet, XML, packed files and URLs are read
+    whole, when they are new or have changed. Ctrl-C or SIGTERM ends it; the
+    next --follow goes on where this one was.
 
     [bold]Examples[/]
 
@@ -306,8 +306,8 @@ def embed(
     var/vectors, and with --index in Neo4j's vector indexes: Item_embedding
     for items (docs/cypher.md asks them).
 
-    use-multilingual-3 (isthmus[multilingual]) has Chinese, English and 14
-    more languages in one space.
+    use-multilingual-3 (pip install 'isthmus\\[multilingual]') has Chinese,
+    English and 14 more languages in one space.
 
     openai:MODEL asks OpenAI, and openai:MODEL@https://host/v1 any endpoint
     that is compatible: titles and texts are sent there. The key is in
@@ -463,7 +463,8 @@ def train(
     as ISTHMUS_TRAINING__LEARNING_RATE=0.001.
 
     Metrics of each epoch are in var/training/*/log for TensorBoard, and go
-    to MLflow (isthmus[mlflow]) where MLFLOW_TRACKING_URI names a server.
+    to MLflow (pip install 'isthmus\\[mlflow]') where MLFLOW_TRACKING_URI
+    names a server.
 
     [bold]Examples[/]
 

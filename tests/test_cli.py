@@ -104,7 +104,7 @@ COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluat
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "key", "person", "link", "unlink", "erase", "rotate"],
+    [*COMMANDS, "recommend", "key", "person", "link", "unlink", "erase", "rotate"],
 )
 def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert _exit_code(monkeypatch, command, "--help") == 0
@@ -112,6 +112,13 @@ def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert f" {command} [OPTIONS]" in shown
     assert "--var" in shown
     assert "--config" in shown
+
+
+@pytest.mark.parametrize(("command", "extra"), [("embed", "multilingual"), ("train", "mlflow")])
+def test_help_shows_the_name_of_an_extra(command, extra, capsys, monkeypatch):
+    """Square brackets that are not escaped are markup to Rich, and vanish."""
+    assert _exit_code(monkeypatch, command, "--help") == 0
+    assert f"'isthmus[{extra}]'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["list", "show", "retry"])
