@@ -546,6 +546,8 @@ def evaluate(
     run = Run.newest(_settings(config, var=var).var)
     if run.result() is None:
         raise TrainingError(f"the checkpoint of {run.folder} is gone: train again with isthmus train")
+    for name in run.other_now():
+        print(f"the vectors of {name} were written again since: isthmus train trains on those of now", file=sys.stderr)
     _compare(run, sampled=sampled, cohorts=cohorts)
 
 

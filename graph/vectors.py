@@ -44,16 +44,26 @@ def read_vectors(path: Path, keys: Sequence[str]) -> tuple[NDArray[np.float32], 
     return vectors, present
 
 
-def digests(folders: Sequence[Path]) -> dict[str, str]:
-    """Name of each folder of vectors from elsewhere -> a hash of those of items; raises SnapshotError."""
-    found = {}
-    for folder in folders:
-        try:
-            with (folder / "Item.parquet").open("rb") as file:
-                found[folder.name] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-        except OSError as error:
+def digests(text: Path, others: Sequence[Path] = ()) -> dict[str, str | None]:
+    """Name of each folder of vectors -> a hash of those of items; None where there are none of texts.
+
+    Raises: SnapshotError if there are none of others, or a file cannot be read.
+    """
+    found = {folder.name: _digest(folder / "Item.parquet") for folder in (text, *others)}
+    for folder in others:
+        if found[folder.name] is None:
             raise SnapshotError(
-                f"there are no vectors called {folder.name} ({folder / 'Item.parquet'}: {error.strerror}): bring them "
+                f"there are no vectors called {folder.name} ({folder / 'Item.parquet'} does not exist): bring them "
                 f"with isthmus vectors {folder.name} FILE"
-            ) from error
+            )
     return found
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read ({error.strerror}): mend that, or write it again") from error

@@ -21,8 +21,9 @@ from models.encoder import Encoder, EncoderConfig, EventBatch, Relations, gap_bu
 from models.explain import Knowledge
 from models.relations import item_relations, shared_entities
 
-FORM: Final = 4
-"""What training makes of the same inputs; raised when that changes, so that no earlier program's run is taken up."""
+FORM: Final = 5
+"""What training makes of the same inputs and how a run names them; raised when either changes, so that no earlier
+program's run is taken up."""
 _SORTED_AT_ONCE: Final = 16
 """Batches whose windows are sorted by length together: more would leave less padding and less chance."""
 

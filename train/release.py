@@ -76,7 +76,7 @@ def release(
         "form": FORM,
         "snapshot": snapshot.id,
         "text_model": inputs.vectors.name,
-        **({"vectors": digests(inputs.others)} if inputs.others else {}),
+        "vectors": digests(inputs.vectors, inputs.others),
         "training": asdict(config),
         **({} if inputs.start is None else {"start": inputs.start.named}),
         "epochs": result.epochs,

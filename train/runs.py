@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -33,19 +33,24 @@ class Run:
     """The earlier run that it begins with; None begins with random weights."""
     vectors: tuple[str, ...] = ()
     """The names of the folders of vectors of other kinds, of images or sound."""
+    ended_with: Mapping[str, str | None] | None = field(default=None, compare=False)
+    """The digests of the vectors of a run that is read back; None takes those of the files of now, when first asked."""
 
     @classmethod
     def newest(cls, var: Path) -> "Run":
         """The run that ended last below a var folder; TrainingError if none has."""
         for _, said in _ended(var):
             return cls._read(said["run"], var)
+        if any((var / "training").glob(f"*/{_RESULT}")):
+            raise TrainingError(f"what was trained below {var} is of an earlier program: run isthmus train again")
         raise TrainingError(f"nothing was trained below {var}: run isthmus train first, or name its --var")
 
     @classmethod
     def _read(cls, said: Mapping[str, Any], var: Path) -> "Run":
         start = Start.below(var, said["start"]) if "start" in said else None
-        config, vectors = LoopConfig.from_dict(said["config"]), tuple(said.get("vectors", ()))
-        return cls(said["snapshot"], said["text_model"], config, var, start, vectors)
+        config, held = LoopConfig.from_dict(said["config"]), said["vectors"]
+        others = tuple(name for name in held if name != said["text_model"])
+        return cls(said["snapshot"], said["text_model"], config, var, start, others, held)
 
     def continued(self, platform: str | None = None) -> "Run":
         """This run, beginning with the best weights of the newest one that ended on another snapshot and fits.
@@ -69,7 +74,8 @@ class Run:
             weights = Path(said["result"]["checkpoint"]) / BEST
             there = earlier.inputs.snapshot.is_dir() and (folder / weights).is_file()
             if there and earlier.snapshot != self.snapshot and _learned_alike(earlier, self):
-                return replace(self, start=Start(folder, earlier.inputs.snapshot, str(weights), platform))
+                start = Start(folder, earlier.inputs.snapshot, str(weights), platform)
+                return replace(self, start=start, ended_with=None)
         raise TrainingError(
             f"nothing below {self.var} can be continued on the snapshot {self.snapshot}: that takes a run on another "
             f"snapshot that is still there, with leave_one_out, text vectors of {self.text_model}, the same --vectors "
@@ -78,19 +84,15 @@ class Run:
 
     @cached_property
     def folder(self) -> Path:
-        """Where its checkpoints and logs are."""
+        """Where its checkpoints and logs are; raises SnapshotError where vectors of other kinds are not there."""
         content = json.dumps(self._said, sort_keys=True).encode()
         return self.var / "training" / hashlib.blake2b(content, digest_size=8).hexdigest()
 
     @property
     def inputs(self) -> Inputs:
         """Where its workers find what they train on."""
-        files = self.var / "snapshots" / self.snapshot, self.var / "vectors" / self.text_model, self.folder / "log"
-        return Inputs(*files, self.start, self._others)
-
-    @property
-    def _others(self) -> tuple[Path, ...]:
-        return tuple(self.var / "vectors" / name for name in self.vectors)
+        text, *others = (self.var / "vectors" / name for name in (self.text_model, *self.vectors))
+        return Inputs(self.var / "snapshots" / self.snapshot, text, self.folder / "log", self.start, tuple(others))
 
     def result(self) -> TrainingResult | None:
         """What it left, or None where it has not ended."""
@@ -100,6 +102,11 @@ class Run:
         said: Mapping[str, Any] = json.loads(file.read_text())["result"]
         checkpoint = self.folder / said["checkpoint"]
         return TrainingResult(**{**said, "checkpoint": checkpoint}) if checkpoint.is_dir() else None
+
+    def other_now(self) -> list[str]:
+        """The names of its vectors whose files hold others than it was trained on; raises SnapshotError."""
+        now = digests(self.inputs.vectors, self.inputs.others)
+        return [name for name, digest in self._said["vectors"].items() if now[name] != digest]
 
     def fit(self, who: WorkerConfig, progress: Progress | None = None) -> TrainingResult:
         """Train, going on where a run that was killed had come; a run that has ended is not done again.
@@ -119,21 +126,24 @@ class Run:
         """The bundle that was released from it, if one was."""
         for manifest in sorted((self.var / "bundles").glob("*/manifest.json")):
             said = json.loads(manifest.read_text())
-            of = {name: said.get(name) for name in ("form", "snapshot", "text_model")} | {"config": said["training"]}
-            if of | {name: said[name] for name in ("start", "vectors") if name in said} == self._said:
+            of = {name: said.get(name) for name in ("form", "snapshot", "text_model", "vectors")}
+            of |= {"config": said["training"]} | ({"start": said["start"]} if "start" in said else {})
+            if of == self._said:
                 return manifest.parent
         return None
 
-    @property
-    def _said(self) -> dict[str, Any]:
+    @cached_property
+    def _said(self) -> Mapping[str, Any]:
         said: dict[str, Any] = {
             "form": FORM,
             "snapshot": self.snapshot,
             "text_model": self.text_model,
+            "vectors": self.ended_with,
             "config": asdict(self.config),
         }
-        if self.vectors:
-            said["vectors"] = digests(self._others)
+        if self.ended_with is None:
+            folder = self.var / "vectors"
+            said["vectors"] = digests(folder / self.text_model, [folder / name for name in self.vectors])
         return said if self.start is None else {**said, "start": self.start.named}
 
 

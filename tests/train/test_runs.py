@@ -1,11 +1,16 @@
 """Runs that are kept: named by what they were trained on, found again, and not done twice."""
 
+import os
 import shutil
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+import isthmus
 from graph.errors import SnapshotError
 from graph.snapshot import Snapshot
 from tests.planted_training import SMALL, TEXT_MODEL, write_word_vectors
@@ -41,13 +46,45 @@ def test_a_run_that_has_ended_is_found_and_not_done_again(ended: Run):
 def test_another_configuration_or_snapshot_is_another_run(ended: Run):
     assert Run(ended.snapshot, TEXT_MODEL, replace(SHORT, epochs=3), ended.var).result() is None
     assert Run("0" * 16, TEXT_MODEL, SHORT, ended.var).result() is None
-    assert Run(ended.snapshot, "other", SHORT, ended.var).result() is None
+    shutil.copytree(ended.var / "vectors" / TEXT_MODEL, ended.var / "vectors" / "others")
+    assert Run(ended.snapshot, "others", SHORT, ended.var).result() is None
+
+
+def test_vectors_that_were_written_since_are_trained_on_anew_and_the_run_that_ended_is_still_found(
+    ended: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    var = tmp_path / "var"
+    shutil.copytree(ended.var, var)
+    whole = Run(ended.snapshot, TEXT_MODEL, SHORT, var)
+    file = whole.inputs.vectors / "Item.parquet"
+    before, table = file.read_bytes(), pq.read_table(file)
+    pq.write_table(table.slice(0, len(table) // 2), file)  # as an embed leaves it whose budget is used up
+    partial = Run(ended.snapshot, TEXT_MODEL, SHORT, var)
+    assert partial.result() is None, "the run on the vectors of before is not taken for it"
+    result = partial.fit(HERE)
+    bundle = release(partial.inputs, partial.config, result, var / "bundles")
+    later = time.time() + 60
+    os.utime(partial.folder / "result.json", (later, later))
+    file.write_bytes(before)
+    newest = Run.newest(var)
+    assert (newest.folder, newest.result(), newest.bundle()) == (partial.folder, result, bundle)
+    assert newest.other_now() == [TEXT_MODEL]
+    monkeypatch.setattr(sys, "argv", ["isthmus", "evaluate", "--var", str(var)])
+    with pytest.raises(SystemExit):
+        isthmus.main()
+    said = capsys.readouterr()
+    assert f"the vectors of {TEXT_MODEL} were written again since" in said.err
+    assert "popularity" in said.out, "it is evaluated all the same, and not trained again"
+    assert len(list((var / "training").iterdir())) == 2
+    found = Run(ended.snapshot, TEXT_MODEL, SHORT, var)
+    assert (found.folder, found.bundle()) == (whole.folder, None), "the same vectors again: the run on them is found"
+    assert found.other_now() == []
 
 
 def test_a_run_of_an_earlier_program_is_not_taken_up(ended: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("train.runs.FORM", 0)
     assert Run(ended.snapshot, TEXT_MODEL, SHORT, ended.var).result() is None
-    with pytest.raises(TrainingError, match="nothing was trained below"):
+    with pytest.raises(TrainingError, match=r"is of an earlier program: run isthmus train again"):
         Run.newest(ended.var)
 
 
