@@ -32,7 +32,8 @@ from benchmarks.serving import NUM_PEOPLE, _fill_store, write_random_bundle
 PARTS: Final = ("kill", "stall", "overload", "slow", "limit", "soak")
 MAX_CONNECTIONS: Final = 512
 TIMEOUT_S: Final = 10.0
-LIMIT: Final = 300
+LIMIT: Final = 60
+"""Used up within a second, so that what stands beside another key is refusals alone."""
 
 
 class Load(NamedTuple):

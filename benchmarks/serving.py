@@ -60,7 +60,13 @@ def main() -> None:
     """Run everything and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="connections at once")
+    parser.add_argument(
+        "--clients",
+        type=int,
+        nargs="+",
+        default=[1, 8],
+        help="connections at once; of more than 16 to a replica some are refused",
+    )
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--items", type=int, default=NUM_ITEMS)
     parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)

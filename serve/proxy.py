@@ -21,7 +21,7 @@ import orjson
 from serve.errors import PROBLEM_JSON, Problem
 from serve.security import free_port
 
-MAX_AT_ONCE: Final = 64
+MAX_AT_ONCE: Final = 16
 """Requests that HAProxy gives one replica at a time: few enough that none waits long for the others' computing."""
 MAX_QUEUE_MS: Final = 40
 """How long a request waits in HAProxy for a replica with less to do, before it is told to come back."""
