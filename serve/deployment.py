@@ -251,6 +251,7 @@ class Replica:
         from serve.drain import Drainer
         from serve.jobs import LANES, Lane, environment
         from serve.live import Live, StoreGate
+        from serve.logs import write_logs
         from serve.metrics import Metrics
         from serve.quota import Quota
         from serve.search import Search
@@ -261,6 +262,7 @@ class Replica:
         given = orjson.loads(Path(options).read_bytes())
         url = given["store_url"]
         var = Path(given["var"])
+        write_logs(var / "logs")
         self._outbox = Outbox(var / "outbox.db")
         self._gate = StoreGate(lambda: open_store(url))
         self._gate.open(STORE_START_S)

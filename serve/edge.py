@@ -80,8 +80,20 @@ class Edge:
         finally:
             self._in_flight -= 1
             route = getattr(scope.get("route"), "path", "unknown")
+            seconds = time.perf_counter() - started
             self._metrics.requests.labels(route, status or 499).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            self._metrics.seconds.labels(route).observe(seconds)
+            if _LOG.isEnabledFor(logging.INFO):
+                key = scope["state"].get("key")
+                said = {
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status or 499,
+                    "ms": round(1000 * seconds, 1),
+                    "key": None if key is None else key.name,
+                }
+                _LOG.info("request", extra=said)
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -164,4 +176,5 @@ def _log(error: Exception, request_id: str) -> None:
     """Where it failed, but not the error's own text: that may quote an identity from the request."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     said = f": {error}" if isinstance(error, OutboxError) else ""
-    _LOG.error("request %s failed with %s%s\n%s", request_id, type(error).__name__, said, frames)
+    told = {"request_id": request_id}
+    _LOG.error("request %s failed with %s%s\n%s", request_id, type(error).__name__, said, frames, extra=told)
