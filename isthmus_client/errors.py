@@ -32,5 +32,6 @@ class Problem(ClientError):  # noqa: N818 - what RFC 9457 calls it
         """What the server's log calls this request."""
         self.retry_after_s = retry_after_s
         """When to ask again, for 429 and 503."""
+        where = "".join(f"; {one.get('pointer')}: {one.get('detail')}" for one in self.errors[:3])
         named = f" (request {self.request_id})" if self.request_id else ""
-        super().__init__(f"{status} {self.kind}: {self.detail}{named}")
+        super().__init__(f"{status} {self.kind}: {self.detail}{where}{named}")

@@ -52,6 +52,11 @@ def test_answers_are_typed(isthmus: Isthmus):
     assert isthmus.ready().store == "up"
 
 
+def test_a_refusal_says_where_the_mistake_is(isthmus: Isthmus):
+    with pytest.raises(Problem, match=r"422 invalid-request: one mistake in the body; /limit: .*100.* \(request "):
+        isthmus.recommend(user_id=SPACE_0.user, limit=1000)
+
+
 def test_events_are_kept_once_and_refusals_are_told(isthmus: Isthmus):
     kept = isthmus.send([EVENT, EVENT, {**EVENT, "event_id": "e-2", "item_id": "films:unheard-of"}])
     assert (kept.accepted, kept.duplicates) == (1, 1)
