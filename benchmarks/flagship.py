@@ -89,7 +89,7 @@ def _as_served(snapshot: Snapshot, split: Split, seed: int) -> Task:
 def fixed_parts(snapshot: Snapshot, var: Path, seeds: int, _: int) -> None:
     """Training and test as KGAT (KDD 2019) published them; told of training and validation, which are masked.
 
-    Five epochs rather than the 24 that suit such data: an epoch takes minutes, and by ids alone the network adds nothing
+    Five epochs and not the 24 that suit such data: an epoch takes minutes, and by ids alone the network adds nothing
     to the sparse part there (docs/decisions/0019).
     """
     found: dict[str, list[tuple[float, float]]] = {}
