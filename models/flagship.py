@@ -8,6 +8,7 @@ The dense part is the graph network's (models.encoder), the sparse part a linear
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graph.interactions import Histories
-from models.encoder import Encoder, EventBatch, HistoryEncoder, Relations
+from models.encoder import Encoder, EventBatch, HistoryEncoder, Relations, gap_buckets
+from models.frozen import FrozenHistory, Reading
 from models.leads_to import LeadsTo
 
 
@@ -75,9 +77,16 @@ class Flagship:
 
     def queries(self, histories: Histories) -> NDArray[np.float32]:
         """[B, P, D] what each person's events ask for on each platform."""
+        if len(histories) == 1:
+            reading = self._reading(histories)[0]
+            prior = self._adapters[1]
+            return (prior if reading is None else self._adapted(reading.y) + prior)[None]
         with torch.inference_mode():
-            summed = self._event_parts(wanted(histories)).sum(dim=1)
-            return self._adapted(summed, self.prior).numpy()
+            batch = EventBatch.from_histories(wanted(histories), self.max_history)
+            rows = batch.item.numpy()
+            events, platform = torch.from_numpy(self.vectors[rows]), torch.from_numpy(self.item_platform[rows])
+            y = self.history.parts(events, batch, platform).sum(dim=1)
+        return self._adapted(y.numpy()) + self._adapters[1]
 
     def event_queries(self, histories: Histories) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """What each event puts into the query of one person.
@@ -88,19 +97,35 @@ class Flagship:
         """
         if len(histories) != 1:
             raise ValueError(f"event_queries takes the history of one person, got {len(histories)}")
-        places = np.flatnonzero(histories.weight > 0)[-self.max_history :]
-        with torch.inference_mode():
-            parts = self._event_parts(wanted(histories))[0, : len(places)]
-            return self._adapted(parts, torch.zeros_like(self.prior)).numpy(), places
+        reading, places = self._reading(histories)
+        nothing = np.zeros((0, self.vectors.shape[1]), np.float32)
+        return self._adapted(nothing if reading is None else reading.parts()), places
 
-    def _event_parts(self, histories: Histories) -> Tensor:
-        batch = EventBatch.from_histories(histories, self.max_history)
-        events = torch.from_numpy(self.vectors[batch.item.numpy()])
-        platform = torch.from_numpy(self.item_platform[batch.item.numpy()])
-        return self.history.parts(events, batch, platform)
+    def _reading(self, history: Histories) -> tuple[Reading | None, NDArray[np.int64]]:
+        """What one person's events amount to, None without any that was wanted; and the positions of those read."""
+        places = np.flatnonzero(history.weight > 0)
+        if not len(places):
+            return None, places
+        gap = gap_buckets(history.at[places], np.zeros(len(places), np.int64))[-self.max_history :]
+        places = places[-self.max_history :]
+        rows = history.item[places]
+        reading = self._frozen.read(self.vectors[rows], history.type[places], self.item_platform[rows], gap)
+        return reading, places
 
-    def _adapted(self, y: Tensor, prior: Tensor) -> Tensor:
-        return y.unsqueeze(-2) + torch.einsum("...d,pde->...pe", y, self.adapter) + prior
+    def _adapted(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[..., P, D] for y [..., D]."""
+        adapter, prior = self._adapters
+        return y[..., None, :] + (y @ adapter).reshape(*y.shape[:-1], *prior.shape)
+
+    @cached_property
+    def _frozen(self) -> FrozenHistory:
+        return FrozenHistory(self.history)
+
+    @cached_property
+    def _adapters(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The adapters side by side [D, P * D], and the priors."""
+        adapter = self.adapter.numpy()
+        return adapter.transpose(1, 0, 2).reshape(adapter.shape[1], -1), self.prior.numpy()
 
 
 def wanted(histories: Histories) -> Histories:

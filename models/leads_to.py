@@ -20,7 +20,7 @@ from scipy.sparse import csr_array, diags_array, vstack
 
 from graph.interactions import Histories, Interactions
 from models.baselines.ease import EASE
-from models.baselines.matrix import check_decay, positive_matrix, query_matrix
+from models.baselines.matrix import check_decay, positive_matrix, query_entries
 from models.baselines.ridge import inverse
 from models.local_ridge import Counts, Steps, TextWeights, largest, local_weights
 from models.retrieval import ItemIndex
@@ -154,10 +154,18 @@ class LeadsTo:
         return LeadsTo(self.weights, decay, scale)
 
     def score(self, histories: Histories) -> NDArray[np.float32]:
-        query = query_matrix(histories, self.weights.shape[0], self.decay)
-        scores = np.asarray((query @ self.weights).toarray() * np.float32(self.scale), dtype=np.float32)
+        size = self.weights.shape[0]
+        person, item, value = query_entries(histories, size, self.decay)
+        scores = np.zeros((len(histories), size), dtype=np.float32)
+        starts = self.weights.indptr[item].astype(np.int64)
+        lengths = self.weights.indptr[item + 1] - starts
+        ends = np.cumsum(lengths)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
+        targets = self.weights.indices[places] + np.repeat(person * size, lengths)
+        added = self.weights.data[places] * np.repeat(value * np.float32(self.scale), lengths)
+        np.add.at(scores.reshape(-1), targets, added)
         if self.lift is not None:
-            scores += np.multiply.outer(np.asarray(query.sum(axis=1), dtype=np.float32), self.lift)
+            scores += np.multiply.outer(np.bincount(person, value, len(histories)).astype(np.float32), self.lift)
         return scores
 
 

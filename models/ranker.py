@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 from graph.interactions import Histories
 from models.bundle import Bundle
+from models.eight_bits import EightBits, multiplies_exactly
 from models.explain import Explanation, explain
-from models.retrieval import ItemIndex, top_k
+from models.retrieval import ItemIndex, best, reached
 
 EXACT_UP_TO = 100_000
 """Items of a platform that are compared one by one; above, FAISS proposes candidates."""
+LOOK_FROM = 5_000
+"""Items of a platform from which on a look at 8 bits of each saves time."""
+_ROUNDING = 1e-6
+"""What single precision may take from a sum, as a share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +36,7 @@ class Ranked:
 class Ranker:
     """Ranks over one bundle. Holds no state of a request, so threads may share it."""
 
-    def __init__(self, bundle: Bundle, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(self, bundle: Bundle, exact_up_to: int = EXACT_UP_TO, look_from: int = LOOK_FROM) -> None:
         self.bundle = bundle
         self._model = bundle.flagship
         vectors, bias = self._model.vectors, self._model.bias
@@ -44,6 +49,12 @@ class Ranker:
             if len(rows) > exact_up_to
             else None
             for rows in self._rows
+        ]
+        self._rough = [
+            EightBits(vectors[_span(rows)])
+            if index is None and len(rows) >= look_from and multiplies_exactly()
+            else None
+            for rows, index in zip(self._rows, self._indexes, strict=True)
         ]
 
     def grown(self, bundle: Bundle) -> "Ranker":
@@ -82,20 +93,14 @@ class Ranker:
         sparse = self._model.leads_to.score(history)[0]
         queries = self._model.queries(history)[0]
         parts = []
-        for number in numbers:
-            candidates = self._candidates(number, queries[number], sparse, k + len(exclude), allowed, lift)
-            parts += [
-                (some, self._dense(number, some, queries[number]) + sparse[some])
-                for some in (candidates, self._later[number])
-            ]
-        rows, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        unit = 0.0 if lift is None else float(scores.std())
-        if not each_platform:
-            return _best(rows, scores, exclude, k, allowed, lift, unit)
-        platform = self.bundle.item_platform[rows]
-        return _joined(
-            [_best(rows[of], scores[of], exclude, k, allowed, lift, unit) for of in (platform == n for n in numbers)]
-        )
+        for group in [[number] for number in numbers] if each_platform else [numbers]:
+            candidates = self._candidates(group, queries, sparse, k, exclude, allowed, lift)
+            rows = np.concatenate([some for _, some in candidates])
+            dense = np.concatenate([self._dense(number, some, queries[number]) for number, some in candidates])
+            dense += sparse[rows]
+            parts.append((rows, dense))
+        unit = 0.0 if lift is None else float(np.concatenate([scores for _, scores in parts]).std())
+        return _joined([_best(rows, scores, exclude, k, allowed, lift, unit) for rows, scores in parts])
 
     def scores(self, history: Histories, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """[K] what one person's events make of these items [K]."""
@@ -137,9 +142,7 @@ class Ranker:
 
     def _dense(self, number: int, candidates: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of candidates of a platform; those that follow each other are not copied."""
-        rows: NDArray[np.int64] | slice = candidates
-        if len(candidates) and candidates[-1] - candidates[0] + 1 == len(candidates):
-            rows = slice(int(candidates[0]), int(candidates[-1]) + 1)
+        rows = _span(candidates)
         scores: NDArray[np.float32] = self._model.vectors[rows] @ query + self._model.bias[rows]
         return scores
 
@@ -155,6 +158,57 @@ class Ranker:
 
     def _candidates(
         self,
+        numbers: Sequence[int],
+        queries: NDArray[np.float32],
+        sparse: NDArray[np.float32],
+        k: int,
+        exclude: NDArray[np.int64],
+        allowed: NDArray[np.bool_] | None,
+        lift: NDArray[np.float32] | None,
+    ) -> list[tuple[int, NDArray[np.int64]]]:
+        """By platform the items that could be among the first k of these: all, or what a first look leaves."""
+        looked = [] if lift is not None else [number for number in numbers if self._rough[number] is not None]
+        found = self._looked(looked, queries, sparse, k, exclude, allowed) if looked else []
+        for number in numbers:
+            if self._indexes[number] is not None:
+                found.append((number, self._searched(number, queries[number], sparse, k + len(exclude), allowed, lift)))
+            elif number not in looked:
+                found.append((number, self._rows[number]))
+            if len(self._later[number]):
+                found.append((number, self._later[number]))
+        return found
+
+    def _looked(
+        self,
+        numbers: Sequence[int],
+        queries: NDArray[np.float32],
+        sparse: NDArray[np.float32],
+        k: int,
+        exclude: NDArray[np.int64],
+        allowed: NDArray[np.bool_] | None,
+    ) -> list[tuple[int, NDArray[np.int64]]]:
+        """The items of some platforms whose score can be among the best k of these, from a look at 8 bits of each."""
+        ends = np.cumsum([len(self._rows[number]) for number in numbers])
+        scores = np.empty(ends[-1], np.float32)
+        parts = np.split(scores, ends[:-1])
+        off = 0.0
+        for number, part in zip(numbers, parts, strict=True):
+            rough, rows = self._rough[number], self._rows[number]
+            assert rough is not None  # noqa: S101
+            off = max(off, rough.products(queries[number], out=part))
+            some = _span(rows)
+            part += self._model.bias[some]
+            part += sparse[some]
+            if allowed is not None:
+                part[~allowed[some]] = -np.inf
+            places = np.minimum(np.searchsorted(rows, exclude), len(rows) - 1)
+            part[places[rows[places] == exclude]] = -np.inf
+        worst = reached(scores, min(k, len(scores)))
+        least = np.float32(max(worst - 2 * off - _ROUNDING * abs(worst), float(np.finfo(np.float32).min)))
+        return [(number, self._rows[number][part >= least]) for number, part in zip(numbers, parts, strict=True)]
+
+    def _searched(
+        self,
         number: int,
         query: NDArray[np.float32],
         sparse: NDArray[np.float32],
@@ -162,10 +216,9 @@ class Ranker:
         allowed: NDArray[np.bool_] | None,
         lift: NDArray[np.float32] | None,
     ) -> NDArray[np.int64]:
-        """All items of a platform, or those that a part of the score or a lift could put among the first k."""
+        """The items of a platform that a part of the score or a lift could put among the first k."""
         rows, index = self._rows[number], self._indexes[number]
-        if index is None:
-            return rows
+        assert index is not None  # noqa: S101
         extended, admitted = np.append(query, np.float32(1))[None], None if allowed is None else allowed[rows]
         found = [rows[np.flatnonzero(sparse[rows])], _found(rows, index.search(extended, 10 * k, admitted)[0])]
         if lift is not None and (lifted := lift[rows] > 0).any():
@@ -174,12 +227,21 @@ class Ranker:
         return np.unique(np.concatenate(found))
 
 
+def _span(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """Rows in their order; those that follow each other as a slice, which copies nothing."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
 def _found(rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
     found: NDArray[np.int64] = rows[places[0][places[0] >= 0]]
     return found
 
 
 def _joined(parts: Sequence[Ranked]) -> Ranked:
+    if len(parts) == 1:
+        return parts[0]
     rows, scores, merits = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "scores", "merits")
     )
@@ -202,6 +264,5 @@ def _best(
     if allowed is not None:
         kept &= allowed[rows]
     merits = scores if lift is None else scores + np.float32(unit) * lift[rows]
-    places, best = top_k(merits[None], k, kept)
-    found = places[0] >= 0
-    return Ranked(rows[places[0][found]], scores[places[0][found]], best[0][found])
+    places = best(np.where(kept, merits, np.float32(-np.inf)), k)
+    return Ranked(rows[places], scores[places], merits[places])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCKS_EACH: Final = 8
-"""Blocks for each row that is asked for, where one line is searched."""
+"""Blocks for each of the best that are asked for, where one line is searched."""
 
 
 def top_k(
@@ -26,35 +26,46 @@ def top_k(
     if allowed is not None:
         if allowed.shape not in (scores.shape, scores.shape[1:]):
             raise ValueError(f"allowed is {allowed.shape}: expected {scores.shape} or {scores.shape[1:]}")
-        costs = np.where(allowed, -scores, np.float32(np.inf))
-    else:
-        costs = -scores
+        scores = np.where(allowed, scores, np.float32(-np.inf))
     size = min(k, scores.shape[1])
-    if len(scores) == 1 and size * _BLOCKS_EACH < scores.shape[1]:
-        near = _near(costs[0], size)
-        rows = np.sort(near[np.argpartition(costs[0][near], size - 1)[:size]])[None]
-    elif size < scores.shape[1]:
-        # The smallest costs, not the largest scores: argpartition is many times slower from the far end of many ties.
-        rows = np.sort(np.argpartition(costs, size, axis=1)[:, :size], axis=1)
+    if len(scores) == 1:
+        line = best(scores[0], k)
+        found = line[None], scores[:, line]
     else:
-        rows = np.broadcast_to(np.arange(size), scores.shape)
-    best = np.take_along_axis(costs, rows, axis=1)
-    order = np.argsort(best, axis=1, kind="stable")
-    rows, best = np.take_along_axis(rows, order, axis=1), -np.take_along_axis(best, order, axis=1)
-    rows = np.where(best == -np.inf, -1, rows)
-    short = ((0, 0), (0, k - size))
-    return np.pad(rows, short, constant_values=-1), np.pad(best, short, constant_values=-np.inf)
+        if size < scores.shape[1]:
+            # The smallest costs, not the largest scores: argpartition is many times slower from the far end of ties.
+            rows = np.sort(np.argpartition(-scores, size, axis=1)[:, :size], axis=1)
+        else:
+            rows = np.broadcast_to(np.arange(size), scores.shape)
+        values = np.take_along_axis(scores, rows, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        rows, values = np.take_along_axis(rows, order, axis=1), np.take_along_axis(values, order, axis=1)
+        found = np.where(values == -np.inf, -1, rows), values
+    short = ((0, 0), (0, k - found[0].shape[1]))
+    return np.pad(found[0], short, constant_values=-1), np.pad(found[1], short, constant_values=-np.inf)
 
 
-def _near(costs: NDArray[np.float32], size: int) -> NDArray[np.int64]:
-    """Rows among which the `size` smallest costs are: at least that many, and in one pass mostly few more.
+def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The places of the k best of N scores, best first, of equal ones the lower place first; never those of -inf."""
+    if k < len(scores):
+        near = np.flatnonzero(scores >= reached(scores, k))
+        near = near[np.sort(np.argpartition(-scores[near], k - 1)[:k])]
+    else:
+        near = np.arange(len(scores))
+    near = near[np.argsort(-scores[near], kind="stable")]
+    places: NDArray[np.int64] = near[scores[near] > -np.inf]
+    return places
 
-    The blocks with the `size` smallest minima hold a cost each that is no larger than the largest of these minima.
+
+def reached(scores: NDArray[np.float32], k: int) -> float:
+    """What at least k of N scores reach and mostly few more, found in one pass over them; N is k or more.
+
+    It is the k-th largest maximum of blocks, each of which holds a score that is as large.
     """
-    blocks = size * _BLOCKS_EACH
-    length = len(costs) // blocks
-    minima = costs[: blocks * length].reshape(blocks, length).min(axis=1)
-    return np.flatnonzero(costs <= np.partition(minima, size - 1)[size - 1])
+    blocks = min(k * _BLOCKS_EACH, len(scores))
+    length = len(scores) // blocks
+    maxima = scores[: blocks * length].reshape(length, blocks).max(axis=0)
+    return float(np.partition(maxima, blocks - k)[blocks - k])
 
 
 class ItemIndex:

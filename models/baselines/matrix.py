@@ -23,12 +23,20 @@ def positive_matrix(interactions: Interactions) -> csr_array:
 
 def query_matrix(histories: Histories, num_items: int, decay: float = 1.0) -> csr_array:
     """[B, N] decay^age where a person wanted an item, age counted in events since (the newest time of several)."""
+    person, item, weights = query_entries(histories, num_items, decay)
+    return csr_array((weights, (person, item)), shape=(len(histories), num_items))
+
+
+def query_entries(
+    histories: Histories, num_items: int, decay: float = 1.0
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The entries of `query_matrix`: person, item and value [M], in the order of the matrix."""
     person = np.repeat(np.arange(len(histories)), np.diff(histories.offsets))
     wanted = np.flatnonzero(histories.weight > 0)[::-1]
     _, newest = np.unique(person[wanted] * num_items + histories.item[wanted], return_index=True)
     kept = wanted[newest]
     weights = np.power(decay, histories.ages[kept], dtype=np.float32)
-    return csr_array((weights, (person[kept], histories.item[kept])), shape=(len(histories), num_items))
+    return person[kept], histories.item[kept], weights
 
 
 def inverse_root(sums: ArrayLike) -> NDArray[np.float32]:

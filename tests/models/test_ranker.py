@@ -13,11 +13,11 @@ from tests.networks import NUM_ITEMS, PLATFORM_OF, histories, random_flagship, r
 NOTHING = np.zeros(0, np.int64)
 
 
-def ranker_of(flagship, exact_up_to: int = 100_000) -> Ranker:
+def ranker_of(flagship, exact_up_to: int = 100_000, look_from: int = 100_000) -> Ranker:
     bundle = SimpleNamespace(
         flagship=flagship, item_platform=flagship.item_platform, platforms=["a", "b", "c"], knowledge={}
     )
-    return Ranker(bundle, exact_up_to)
+    return Ranker(bundle, exact_up_to, look_from)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,50 @@ def large_flagship(num_items: int):
         item_platform=np.arange(num_items) % 3,
         leads_to=LeadsTo(weights, decay=0.8, scale=3.0),
     )
+
+
+@pytest.mark.parametrize("length", [0, 1, 6])
+@pytest.mark.parametrize("platforms", [None, ["b"], ["c", "a"]])
+def test_a_first_look_at_eight_bits_leaves_the_list_as_it_is(length: int, platforms: list[str] | None) -> None:
+    flagship = large_flagship(6000)
+    exact, looked = ranker_of(flagship), ranker_of(flagship, look_from=100)
+    for seed in range(5):
+        history = random_histories([length], seed=seed)
+        best = exact.rank(history, platforms=platforms, exclude=NOTHING, k=400)
+        asked = {
+            "plain": {"exclude": NOTHING},
+            "excluded": {"exclude": np.concatenate([best.rows, history.item])},
+            "allowed": {"exclude": best.rows[:2], "allowed": np.arange(6000) % 7 == 3},
+            "few": {"exclude": NOTHING, "allowed": np.arange(6000) % 900 == 4},
+            "each platform": {"exclude": best.rows[:1], "each_platform": True},
+            "lifted": {"exclude": NOTHING, "lift": (np.arange(6000) % 11 == 5).astype(np.float32)},
+        }
+        for name, wish in asked.items():
+            wanted = exact.rank(history, platforms=platforms, k=50, **wish)
+            found = looked.rank(history, platforms=platforms, k=50, **wish)
+            assert found.rows.tolist() == wanted.rows.tolist(), name
+            assert found.scores == pytest.approx(wanted.scores, abs=1e-5), name
+    # What it leaves is far less than what there is.
+    queries, sparse = flagship.queries(history)[0], flagship.leads_to.score(history)[0]
+    left = looked._looked([0, 1, 2], queries, sparse, 50, NOTHING, None)
+    assert 50 <= sum(len(rows) for _, rows in left) < 1000
+
+
+def test_what_came_after_the_bundle_is_ranked_beside_what_was_looked_at(tmp_path: Path) -> None:
+    from graph.keys import ItemKey
+    from graph.records import Item
+    from models.grown import Newcomer, grow
+    from tests.serve.tiny import write_tiny_bundle
+
+    bundle = Bundle.open(write_tiny_bundle(tmp_path))
+    history = histories([(0, 0, 0, 1.0), (9, 1, 5, 1.0)])
+    like = bundle.items.keys[Ranker(bundle).rank(history, exclude=history.item, k=1).rows[0]]
+    newcomer = Newcomer(Item(ItemKey(ItemKey.parse(like).platform, "put-a-moment-ago"), "Put"), {like: 1.0})
+    grown = grow(bundle, [newcomer])
+    exact, looked = Ranker(bundle, look_from=10**9).grown(grown), Ranker(bundle, look_from=1).grown(grown)
+    found = looked.rank(history, exclude=history.item, k=10)
+    assert found.rows.tolist() == exact.rank(history, exclude=history.item, k=10).rows.tolist()
+    assert len(bundle.items) in found.rows
 
 
 def test_the_approximate_search_finds_nearly_what_the_exact_one_finds_at_the_same_scores() -> None:
