@@ -1,4 +1,4 @@
-"""What becomes of answers when replicas are killed or hang, callers are too many, too slow or over their limit.
+"""What becomes of answers when replicas are killed or hang, models swapped, callers too many, slow or over their limit.
 
     python -m benchmarks.resilience                     about 5 minutes; --replicas 2 for two
     python -m benchmarks.resilience --only stall limit  parts of it
@@ -11,10 +11,13 @@ them, so capacity is that of a machine which is its own client.
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,8 +31,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from benchmarks.serving import NUM_PEOPLE, _fill_store, write_random_bundle
+from isthmus_client import Isthmus, Problem
 
-PARTS: Final = ("kill", "stall", "overload", "slow", "limit", "soak")
+PARTS: Final = ("kill", "stall", "overload", "slow", "limit", "swap", "soak")
+SWAPS: Final = 20
+DAMAGED: Final = 5
 MAX_CONNECTIONS: Final = 512
 TIMEOUT_S: Final = 10.0
 LIMIT: Final = 60
@@ -45,14 +51,18 @@ class Load(NamedTuple):
     seconds: float
     retry: bool = False
     """Whether a request that fails (503, a connection that breaks) is sent once more after a short wait."""
+    read: bool = False
+    """Whether answers are read, to compare lists."""
 
 
 class Answer(NamedTuple):
-    """One request: when it was due, the seconds it took, and its status (0: none came, twice where it was retried)."""
+    """One request: when it was due, the seconds it took, its status (0: none came, twice where it was retried)."""
 
     at: float
     seconds: float
     status: int
+    list: tuple[str, str] = ("", "")
+    """The version of the model, and a digest of person and items; empty where answers are not read."""
 
 
 class Setting(NamedTuple):
@@ -61,6 +71,9 @@ class Setting(NamedTuple):
     port: int
     key: str
     limited: str
+    admin: str
+    bundles: Sequence[Path]
+    """Two whole ones, the one in use first, then damaged ones."""
     replicas: int
     capacity: float
 
@@ -87,6 +100,7 @@ def main() -> None:
             "overload": lambda: _overload(setting),
             "slow": lambda: _slow(setting),
             "limit": lambda: _limit(setting),
+            "swap": lambda: _swap(setting),
             "soak": lambda: _soak(setting, options.soak_seconds),
         }
         for part in options.only:
@@ -101,17 +115,20 @@ def _serving(folder: Path, options: argparse.Namespace) -> Iterator[Setting]:
     from serve.security import free_port
 
     bundle = write_random_bundle(folder / "bundles", options.items)
+    other = write_random_bundle(folder / "bundles", options.items, seed=1)
     store = f"sqlite:///{folder / 'graph.db'}"
     _fill_store(store, options.items)
     text, key = make("bench", ["read"], 0)
     limited, limited_key = make("limited", ["read"], LIMIT)
+    admin, admin_key = make("admin", ["read", "admin"], 0)
     port = free_port()
-    lines = [key.line(), limited_key.line()]
+    lines = [key.line(), limited_key.line(), admin_key.line()]
     with run(bundle, store, var=folder, pseudonym_secret=bytes(32), keys=lines, port=port, replicas=options.replicas):
         _load(Load(port, text, 0, 2))
         answers = _load(Load(port, text, 0, 4))
         good = [answer for answer in answers if answer.status == 200]
-        yield Setting(port, text, limited, options.replicas, len(good) / 4)
+        bundles = [bundle, other, *(_damaged(other, number) for number in range(DAMAGED))]
+        yield Setting(port, text, limited, admin, bundles, options.replicas, len(good) / 4)
 
 
 def _kill(setting: Setting, seconds: float) -> dict[str, str]:
@@ -215,6 +232,52 @@ def _limit(setting: Setting) -> dict[str, str]:
     }
 
 
+def _damaged(bundle: Path, number: int) -> Path:
+    """A copy with one byte changed in one of its files."""
+    copy = bundle.with_name(f"{number:012x}")
+    shutil.copytree(bundle, copy)
+    files = sorted(file for file in copy.rglob("*") if file.is_file() and file.name != "manifest.json")
+    file = files[number % len(files)]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(bundle.name, copy.name))
+    return copy
+
+
+def _swap(setting: Setting) -> dict[str, str]:
+    """Models are swapped and damaged ones offered under load; a list is of one model, as that model makes it."""
+    took, refused = [], 0
+    load = Load(setting.port, setting.key, 0.3 * setting.capacity, 1.5 * (SWAPS + DAMAGED), read=True)
+    with (
+        _in_background(load) as answers,
+        Isthmus(f"http://127.0.0.1:{setting.port}", key=setting.admin, timeout_s=60) as isthmus,
+    ):
+        for number in range(SWAPS):
+            bundle = setting.bundles[(number + 1) % 2]
+            began = time.monotonic()
+            isthmus.request("PUT", "/v1/models/active", json={"version": bundle.name})
+            took.append(time.monotonic() - began)
+            if number % (SWAPS // DAMAGED) == 0:
+                try:
+                    damaged = setting.bundles[2 + number * DAMAGED // SWAPS]
+                    isthmus.request("PUT", "/v1/models/active", json={"version": damaged.name})
+                except Problem:
+                    refused += 1
+            time.sleep(0.5)
+    lists = {answer.list for answer in answers if answer.list[0]}
+    of_whom = {(version, digest.partition(" ")[0]) for version, digest in lists}
+    return {
+        f"{len(took)} swaps: median; slowest, s": f"{statistics.median(took):.1f}; {max(took):.1f}",
+        "damaged bundles refused": f"{refused} of {DAMAGED}",
+        "requests; not 200": f"{len(answers)}; {sum(answer.status != 200 for answer in answers)}",
+        "models seen; people with two lists of one model": (
+            f"{len({version for version, _ in of_whom})}; {len(lists) - len(of_whom)}"
+        ),
+    }
+
+
 def _soak(setting: Setting, seconds: float) -> dict[str, str]:
     """Memory of the replicas (resident, in MiB) after a fifth of the time and at its end."""
     with _in_background(Load(setting.port, setting.key, 0.5 * setting.capacity, seconds)) as answers:
@@ -278,7 +341,7 @@ def _in_background(load: Load) -> Iterator[list[Answer]]:
             reader.join()
     if process.returncode:
         raise SystemExit("the load could not be applied")
-    answers.extend(Answer(*one) for one in json.loads(said[0]))
+    answers.extend(Answer(at, seconds, status, tuple(told)) for at, seconds, status, told in json.loads(said[0]))
 
 
 async def _apply(load: Load) -> list[Answer]:
@@ -294,28 +357,33 @@ async def _apply(load: Load) -> list[Answer]:
     answers: list[Answer] = []
     start = time.perf_counter()
 
-    async def once(request: bytes) -> int:
+    async def once(number: int) -> tuple[int, tuple[str, str]]:
+        told = "", ""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", load.port)
-                writer.write(request)
+                writer.write(requests[number])
                 head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+                length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+                body = await reader.readexactly(length)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            return 0
+            return 0, told
+        if load.read and head[9:12] == b"200":
+            answer = json.loads(body)
+            items = " ".join(f"{item['item_id']} {item['score']:.4f}" for item in answer["items"])
+            told = answer["model_version"], f"{number} {hashlib.sha256(items.encode()).hexdigest()}"
         if b"connection: close" in head.lower():
             writer.close()
         else:
             idle.append((reader, writer))
-        return int(head[9:12])
+        return int(head[9:12]), told
 
     async def ask(number: int, due: float) -> None:
-        request = requests[number % len(requests)]
-        status = await once(request)
+        status, told = await once(number % len(requests))
         if load.retry and status in (0, 503):
             await asyncio.sleep(0.5)
-            status = await once(request)
-        answers.append(Answer(due - start, time.perf_counter() - due, status))
+            status, told = await once(number % len(requests))
+        answers.append(Answer(due - start, time.perf_counter() - due, status, told))
 
     if load.rate:
         running: set[asyncio.Task[None]] = set()
