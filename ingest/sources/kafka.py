@@ -17,7 +17,7 @@ from ingest.errors import SourceError, SourceUnavailableError
 from ingest.sources.files import ExportFile, Stretch
 from ingest.sources.json_lines import record_of
 from ingest.sources.records import Record, Records
-from ingest.sources.rows import Malformed, Row
+from ingest.sources.rows import Malformed
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
@@ -124,24 +124,16 @@ class MessageSource:
         with _explained(file.shown):
             self._consumer = _connect(file.servers, "isthmus")
             self._consumer.assign([file._at(self._start)])
+        self.close = self._consumer.close
         try:
-            self._records = Records(self._decoded(), [*declared, *(wanted or ())], wanted)
+            records = Records(self._decoded(), [*declared, *(wanted or ())], wanted)
         except SourceError:
             self.close()
             raise
-
-    @property
-    def columns(self) -> Sequence[str]:
-        return self._records.columns
-
-    def rows(self) -> Iterator[Row]:
-        return self._records.rows()
+        self.columns, self.rows = records.columns, records.rows
 
     def position(self) -> float:
         return (self._next - self._start) / max(1, self._stop - self._start)
-
-    def close(self) -> None:
-        self._consumer.close()
 
     def _decoded(self) -> Iterator[tuple[int, Record | Malformed]]:
         while self._next < self._stop:

@@ -8,7 +8,6 @@ from ingest.errors import SourceError
 from ingest.sources.files import ExportFile
 from ingest.sources.lines import Bytes, broken
 from ingest.sources.records import Records
-from ingest.sources.rows import Row
 
 _CHUNK: Final = 1 << 16
 
@@ -25,26 +24,15 @@ class XmlSource:
     ) -> None:
         self._file = file
         self._bytes = Bytes(file)
+        self.position, self.close = self._bytes.position, self._bytes.close
         try:
-            self._records = Records(self._elements(), declared, wanted)
-            if not self._records.found:
+            records = Records(self._elements(), declared, wanted)
+            if not records.found:
                 raise SourceError(f"{file} has no rows: expected a root with elements such as <row Id='1' …/>")
         except SourceError:
             self.close()
             raise
-
-    @property
-    def columns(self) -> Sequence[str]:
-        return self._records.columns
-
-    def rows(self) -> Iterator[Row]:
-        return self._records.rows()
-
-    def position(self) -> float:
-        return self._bytes.position()
-
-    def close(self) -> None:
-        self._bytes.close()
+        self.columns, self.rows = records.columns, records.rows
 
     def _elements(self) -> Iterator[tuple[int, Mapping[str, str]]]:
         parser = expat.ParserCreate()

@@ -29,15 +29,6 @@ FILES = {
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def bucket() -> Iterator[str]:
     """The same files in memory, behind a URL."""
     memory = fsspec.filesystem("memory")

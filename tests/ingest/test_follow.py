@@ -1,8 +1,7 @@
 """Follow: what is added is read once it is whole, nothing twice, nothing lost, also after a restart."""
 
 import gzip
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,22 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graph.errors import StoreUnavailableError
-from graph.keys import ItemKey, Pseudonyms
+from graph.keys import ItemKey
 from graph.store import Store, checksum, open_store
 from ingest import follow as following
 from ingest.errors import MappingError
-from ingest.follow import follow
 from ingest.load import ingest
 from ingest.mapping import Items, read_mapping
 from ingest.quarantine import quarantined
-from ingest.report import IngestReport
 from ingest.retry import retry
 from ingest.sources import growing
 from ingest.sources.files import local_file
 from ingest.sources.growing import START, Place, added
 from ingest.sources.rows import open_source
+from tests.ingest.follower import PSEUDONYMS, Follower
 
-PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
 MAPPING = """\
 platform: shop
 items: {file: items*.jsonl, id: id, title: name}
@@ -48,36 +45,6 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "items.jsonl").write_text('{"id": "1", "name": "Tent"}\n{"id": "2"}\n')
     (tmp_path / "events.csv").write_text(HEAD + "ann,1,10\nbob,2,20\n")
     return tmp_path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
-        yield store
-
-
-class Follower:
-    """A follow that looks when it is asked to."""
-
-    def __init__(self, store: Store, data: Path) -> None:
-        self.said: list[str] = []
-        self._stop = threading.Event()
-        mapping = read_mapping(data / "shop.yaml")
-        self._looks = follow(
-            [mapping], store, PSEUDONYMS, data / "var", data=data, stop=self._stop, say=self.said.append, look_s=0.001
-        )
-
-    def look(self) -> dict[str, tuple[int, int, int, int]]:
-        """What became of the rows that were found; waits until there are some."""
-        return counted(next(self._looks))
-
-    def end(self) -> None:
-        self._stop.set()
-        assert not list(self._looks)
-
-
-def counted(report: IngestReport) -> dict[str, tuple[int, int, int, int]]:
-    return {each.file: (each.read, each.accepted, each.duplicates, each.rejected) for each in report.files}
 
 
 def add(path: Path, text: str) -> None:

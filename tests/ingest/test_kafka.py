@@ -13,23 +13,21 @@ from pathlib import Path
 import pytest
 
 from graph.errors import StoreUnavailableError
-from graph.keys import PlatformKey, Pseudonyms
+from graph.keys import PlatformKey
 from graph.records import Platform
 from graph.store import Store, checksum, open_store
 from ingest.errors import MappingError, SourceError
-from ingest.follow import follow
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.quarantine import quarantined
-from ingest.report import IngestReport
 from ingest.retry import retry
 from ingest.sources import growing, kafka
 from ingest.sources.kafka import partitions
+from tests.ingest.follower import PSEUDONYMS, Follower
 from tests.kafka_server import KafkaForTests, kafka_for_tests
 from tests.neo4j_server import load_server_script
 
 ROOT = Path(__file__).parents[2]
-PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
 MAPPING = """\
 platform: shop
 items: {file: items.jsonl, id: id, title: name}
@@ -61,45 +59,6 @@ def topic(broker: KafkaForTests, request: pytest.FixtureRequest, data: Path) -> 
 def data(tmp_path: Path) -> Path:
     (tmp_path / "items.jsonl").write_text('{"id": "1", "name": "Tent"}\n{"id": "2"}\n')
     return tmp_path
-
-
-@pytest.fixture
-def store(data: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{data / 'graph.db'}") as store:
-        yield store
-
-
-class Follower:
-    """A follow that looks when it is asked to."""
-
-    def __init__(self, store: Store, data: Path) -> None:
-        self.said: list[str] = []
-        self._stop = threading.Event()
-        self._looks = follow(
-            [read_mapping(data / "shop.yaml")],
-            store,
-            PSEUDONYMS,
-            data / "var",
-            data=data,
-            stop=self._stop,
-            say=self.said.append,
-            look_s=0.001,
-        )
-
-    def look(self) -> dict[str, tuple[int, int, int, int]]:
-        """What became of what was found, by the end of its name; waits until there is something."""
-        return counted(next(self._looks))
-
-    def end(self) -> None:
-        self._stop.set()
-        assert not list(self._looks)
-
-
-def counted(report: IngestReport) -> dict[str, tuple[int, int, int, int]]:
-    return {
-        each.file.rpartition("/")[2]: (each.read, each.accepted, each.duplicates, each.rejected)
-        for each in report.files
-    }
 
 
 def event(who: str, item: object, at: int, kind: str = "buy") -> str:

@@ -1,14 +1,13 @@
 """Knowledge comes from any table: triples, pairs of one relation, entities, who follows whom."""
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graph.keys import EntityKey, ItemKey, Pseudonyms, lone_user
 from graph.records import Relation
-from graph.store import Store, checksum, open_store
+from graph.store import Store, checksum
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.quarantine import quarantined
@@ -34,21 +33,6 @@ FILES = {
     "kg.csv": "head,relation,tail\nalgebra,field,mathematics\nphysics,field,science\n"
     "physics,colour,blue\nmagic,field,art\n",
 }
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        path = tmp_path / "data" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
-        yield store
 
 
 def run(store: Store, data: Path, *sections: str) -> IngestReport:

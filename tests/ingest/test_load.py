@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,21 +51,6 @@ FILES = {
     "video.jsonl": '{"id": "v1", "name": "Camping"}\n',
     "identities.csv": "person,platform,account\nraw-p,shop,raw-ann\nraw-p,video,raw-anna\n",
 }
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
-        yield store
 
 
 def mapping(data: Path, text: str = SHOP) -> Mapping:

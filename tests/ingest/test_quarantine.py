@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from graph.keys import Pseudonyms
-from graph.store import Store, open_store
+from graph.store import Store
 from ingest.errors import IngestError
 from ingest.load import ingest
 from ingest.mapping import Mapping, read_mapping
@@ -62,12 +61,6 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "shop.yaml").write_text(MAPPING)
     (tmp_path / "items.csv").write_text("item,title\n" + "".join(f"{n},Item {n}\n" for n in range(20)))
     return tmp_path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
-        yield store
 
 
 def mapping(data: Path) -> Mapping:

@@ -1,6 +1,5 @@
 """Retry: what was put right in mapping or catalogue is taken from quarantine, the rest stays, and nothing is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -8,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from graph.keys import ItemKey, Pseudonyms
-from graph.store import Store, checksum, open_store
+from graph.store import Store, checksum
 from ingest.load import ingest
 from ingest.mapping import read_mapping
 from ingest.quarantine import forget, quarantined
@@ -41,12 +40,6 @@ def data(tmp_path: Path) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     return tmp_path
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path / 'graph.db'}") as store:
-        yield store
 
 
 def read(store: Store, data: Path) -> IngestReport:
