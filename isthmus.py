@@ -238,6 +238,7 @@ def ingest(
     store: StoreUrl = None,
     config: Config = None,
     var: Var = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Read platforms' exports into the graph.
 
@@ -247,6 +248,9 @@ def ingest(
     Sending the same rows again changes nothing. Bad rows are left in
     var/quarantine with file, line and rule: isthmus quarantine shows them.
     What was found is written to var/reports, as a page and as JSON.
+
+    Big exports (128 MB and more) are parsed by Ray where there are four
+    cores or more, or on the cluster that --ray-address names.
 
     With --follow, lines that are added to text files, messages of Kafka
     topics and new files are read within seconds; a file that is cut short
@@ -268,7 +272,7 @@ def ingest(
     from ingest.mapping import read_mapping
     from ingest.page import write_report
 
-    settings = _settings(config, store=store, var=var)
+    settings = _settings(config, store=store, var=var, ray_address=ray_address)
     console = Console(stderr=True)
     described = [read_mapping(path) for path in mappings]
     *former, secret = _secrets(settings)
@@ -277,7 +281,15 @@ def ingest(
         if follow:
             report = _follow(described, graph, pseudonyms, settings.var, directory)
         else:
-            report = load(described, graph, pseudonyms, settings.var, data=directory, console=console)
+            report = load(
+                described,
+                graph,
+                pseudonyms,
+                settings.var,
+                data=directory,
+                console=console,
+                ray_address=settings.ray_address,
+            )
         print(report)
         with console.status("report"):
             page = write_report(report, store_stats(graph), settings.var / "reports")

@@ -1,6 +1,6 @@
 """A big export into a new SQLite store: rows/s, and the memory of all processes that take part.
 
-    python -m benchmarks.big_export [--events 1000000 10000000] [--folder .]
+    python -m benchmarks.big_export [--events 1000000 10000000] [--parsed-by one ray] [--folder .]
 
 The export is synthetic and drawn from a seed: ratings of one platform as csv, 25 a person, 100 an item and some items
 liked far more than others, times to the second over five years. One row in a hundred is told twice, one in a thousand
@@ -41,18 +41,37 @@ events:
   value: {column: stars, scale: [1, 5], positive_from: 3}
 """
 
+PARSERS: Final = {
+    name: f"""
+import sys, time
+import ingest.load, ingest.parallel, isthmus
+ingest.parallel.WORTH, ingest.parallel.CORES = {worth}, 1
+def measured(*given, ingest=ingest.load.ingest, **named):
+    report, took = ingest(*given, **named), time.process_time()
+    print("writer", took, file=sys.stderr)
+    return report
+ingest.load.ingest = measured
+isthmus.main()
+"""
+    for name, worth in {"one": 1 << 60, "ray": 0}.items()
+}
+"""What a process runs that parses its export alone, or on Ray."""
+
 
 def main() -> None:
     """Measure each size and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--folder", type=Path, help="where the exports and stores are for a while: 0.4 GB a million")
+    parser.add_argument("--parsed-by", choices=list(PARSERS), nargs="+", default=list(PARSERS))
     options = parser.parse_args()
-    print("| events | MB of csv | ingest s | rows/s | report s | peak GiB | MB of the store |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+    print("| events | parsed by | MB of csv | ingest s | CPU of the writer | rows/s | report s | peak GiB | MB kept |")
+    print("|--:|---|--:|--:|--:|--:|--:|--:|--:|")
     for events in options.events:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            print(measure(Path(folder), events), flush=True)
+            write_export(Path(folder), events)
+            for parsed_by in options.parsed_by:
+                print(measure(Path(folder), events, parsed_by), flush=True)
 
 
 def write_export(folder: Path, events: int, seed: int = 0) -> None:
@@ -89,12 +108,12 @@ def part_of(random: np.random.Generator, rows: int, people: int, items: int) -> 
     )
 
 
-def measure(folder: Path, events: int) -> str:
+def measure(folder: Path, events: int, parsed_by: str) -> str:
     """One line of the table."""
-    write_export(folder, events)
-    store = folder / "var" / "graph.db"
+    var = folder / parsed_by
+    store = var / "graph.db"
     environment = os.environ | {"ISTHMUS_PSEUDONYM_KEY": "a key for measuring", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "isthmus.py", "ingest", str(folder / "shop.yaml"), "--var", str(folder / "var")]
+    command = [sys.executable, "-c", PARSERS[parsed_by], "ingest", str(folder / "shop.yaml"), "--var", str(var)]
     started = time.perf_counter()
     peak = 0
     with (folder / "said.txt").open("w") as said:
@@ -113,10 +132,10 @@ def measure(folder: Path, events: int) -> str:
     assert total["read"] == total["accepted"] + total["duplicates"] + total["rejected"]
     print(total, file=sys.stderr)
     size, kept = (path.stat().st_size / 1e6 for path in (folder / "events.csv", store))
-    took = run["seconds"]
+    took, cpu = run["seconds"], float(re.findall(r"^writer (.*)$", said_text, re.M)[0])
     return (
-        f"| {events:,} | {size:,.0f} | {took:,.0f} | {total['read'] / took:,.0f} | {seconds - took:,.0f} "
-        f"| {peak / 2**30:.2f} | {kept:,.0f} |"
+        f"| {events:,} | {parsed_by} | {size:,.0f} | {took:,.0f} | {cpu:,.0f} | {total['read'] / took:,.0f} "
+        f"| {seconds - took:,.0f} | {peak / 2**30:.2f} | {kept:,.0f} |"
     )
 
 

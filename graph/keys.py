@@ -247,6 +247,7 @@ class Pseudonyms:
                     f"the pseudonym key has {len(each)} bytes: give at least 16, for example "
                     "ISTHMUS_PSEUDONYM_KEY=$(openssl rand -hex 32)"
                 )
+        self._given = secret, tuple(former)
         self._hmac, *self._rotations = (hmac.new(each, digestmod="sha256") for each in secrets)
 
     def digest(self, *parts: str) -> str:
@@ -280,6 +281,9 @@ class Pseudonyms:
     def identity(self, kind: str, raw: str) -> IdentityKey:
         """The key of a mail address or telephone number, whose spelling has been made one beforehand."""
         return IdentityKey(kind, self.digest("identity", kind, raw))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Pseudonyms, self._given
 
     def __repr__(self) -> str:
         return "Pseudonyms(secret=…)"

@@ -3,14 +3,11 @@
 A model of this machine or cluster runs with Ray Data; an endpoint is asked by this process alone, which has the key.
 """
 
-import contextlib
 import hashlib
-import logging
 import math
-import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from graph.keys import ItemKey
 from graph.records import Item
 from graph.store import Store
+from ingest.cluster import ray_cluster
 from ingest.errors import IngestError
 from ingest.vectors import make_folder, vector_array, write_whole
 from models.endpoint import EndpointModel
@@ -291,7 +289,7 @@ def _through_ray(
 
     hashes: list[str] = []
     parts: list[NDArray[np.float32]] = []
-    with _bar(console) as bar, _ray(ray_address):
+    with _bar(console) as bar, ray_cluster(ray_address):
         task = bar.add_task("embed", total=len(texts))
         try:
             batches: Iterable[Any] = _pipeline(texts, model_name).iter_batches(batch_size=None, batch_format="pyarrow")
@@ -334,24 +332,3 @@ class _Encoder:
     def __call__(self, batch: pa.Table) -> pa.Table:
         vectors = self._model.encode(batch["text"].to_pylist())
         return pa.table({"text_hash": batch["text_hash"], "vector": vector_array(vectors)})
-
-
-@contextlib.contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    own: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if address is None else {}
-    # Ray Data announces every pipeline, and that its actors' arguments are kept where Ray keeps arguments.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(
-        address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -20,7 +20,7 @@ from graph.keys import AccountKey, ItemKey, PlatformKey, Pseudonyms, UserKey
 from graph.records import LONE, Entity, Item, Platform, Relation
 from graph.store import Store, WriteCounts
 from graph.tombstones import Tombstones
-from ingest.batches import BATCH, Reading, by_row
+from ingest.batches import BATCH, Parsed, Reading, parser_of
 from ingest.errors import IngestError, redacted
 from ingest.identity import People
 from ingest.mapping import (
@@ -32,27 +32,16 @@ from ingest.mapping import (
     ItemLinks,
     Items,
     Mapping,
-    Relations,
-    Triples,
 )
+from ingest.parallel import parsed_by_ray
 from ingest.parse import (
     Keyring,
     ParsedAccount,
     ParsedItem,
     ParsedTriple,
     Rejected,
-    Values,
-    account_parser,
-    account_reader,
-    entity_parser,
-    follow_parser,
-    identity_parser,
-    item_parser,
     link_parser,
-    relation_parser,
-    triple_parser,
 )
-from ingest.parse_events import event_columns_parser
 from ingest.plan import Part, opened, plan
 from ingest.quarantine import BadRow, Broken, Origin, Quarantine, state_of
 from ingest.report import FileReport, IngestReport
@@ -76,6 +65,7 @@ def ingest(
     data: Path | str,
     console: Console | None = None,
     limit: int | None = None,
+    ray_address: str | None = None,
 ) -> IngestReport:
     """Read what the mappings describe into the store.
 
@@ -86,6 +76,7 @@ def ingest(
         data: the directory, or the URL of one, that the mappings' files are relative to.
         console: where a progress bar goes when the run takes over 2 seconds and it is a terminal.
         limit: read the first so many rows of each file. Items that may lie beyond them are then taken to exist.
+        ray_address: the cluster that parses big exports; None starts one of this process's own for them.
     Raises: MappingError, SourceError (nothing is written); StoreError; IngestError. What was written before an
         error stays; the same run again adds the rest.
     """
@@ -97,8 +88,9 @@ def ingest(
     with _Progress(parts, console) as progress, _no_cycle_collection():
         partial = limit is not None and not catalogued
         run = Run(store, Keyring(pseudonyms), var, progress, partial=partial)
-        for part, origin in origins(parts, str(data)):
-            run.load(part, origin)
+        with parsed_by_ray(parts, pseudonyms, run.latest, ray_address) as parsed:
+            for part, origin in origins(parts, str(data)):
+                run.load(part, origin, parsed=parsed.get(id(part)))
         told = run.broken(), run.people.left_out()
         return IngestReport(run.files, time.perf_counter() - started, var / "quarantine", *told, store.retried)
 
@@ -147,7 +139,7 @@ class Run:
         self._partial = partial
         self._retrying = retrying
         self._held = retrying
-        self._latest = datetime.now(UTC) + timedelta(days=1)
+        self.latest = datetime.now(UTC) + timedelta(days=1)
         self.people = People(store)
         self._platforms: set[str] = set()
         self._items: set[ItemKey] = set()
@@ -162,47 +154,50 @@ class Run:
         found = [Broken(*place, *told) for place, told in self._broken.items()]
         return sorted(found, key=lambda broken: -broken.rows)
 
-    def load(self, part: Part, origin: Origin, lines: Collection[int] | None = None) -> None:
-        """Read one file into the store, or these lines of it alone.
+    def load(
+        self,
+        part: Part,
+        origin: Origin,
+        lines: Collection[int] | None = None,
+        parsed: Parsed[Any] | None = None,
+    ) -> None:
+        """Read one file into the store, or these lines of it alone; one that others parse as they have it `parsed`.
 
         What a retry reads, and what was added to a file, is held against what the store has of the rows before it.
         """
         stretch = part.file.stretch
         self._held = self._retrying or (stretch is not None and stretch.start > 0)
+        if parsed is not None:
+            self._take(parsed, origin, self._writer(part))
+            return
         source = opened(part)
         try:
-            given = part.mapping, source.columns, self._keyring
-            account_of = account_reader(part.section, *given)
-
-            def rows(parse: Callable[[Values], RecordT | Rejected]) -> Reading[list[RecordT]]:
-                return Reading(part, source, account_of, by_row(parse), lines)
-
-            match part.section:
-                case Identities() as section:
-                    self._read(rows(identity_parser(section, *given)), origin, self._write_identities)
-                case Accounts() as section:
-                    self._read(rows(account_parser(section, *given)), origin, self._write_accounts)
-                case Items() as section:
-                    self._read(rows(item_parser(section, *given)), origin, self._write_items)
-                    self._partial |= self.files[-1].read == part.limit
-                case Events() as section:
-                    parse = event_columns_parser(section, *given, latest=self._latest)
-                    writer = self._event_writer(section)
-                    self._read(Reading(part, source, account_of, parse, lines), origin, writer)
-                case Follows() as section:
-                    self._read(rows(follow_parser(section, *given)), origin, self._write_follows)
-                case Entities() as section:
-                    self._read(rows(entity_parser(section, *given)), origin, self._write_entities)
-                case Relations() as section:
-                    self._read(rows(relation_parser(section, *given)), origin, self._write_triples)
-                case ItemLinks() as section:
-                    links = self._links.setdefault(id(part.knowledge), {})
-                    self._read(rows(link_parser(section, *given)), origin, self._holder(links))
-                case Triples() if part.knowledge is not None:
-                    links = self._links.get(id(part.knowledge), {})
-                    self._read(rows(triple_parser(part.knowledge, *given, links)), origin, self._write_triples)
+            links = self._links.get(id(part.knowledge), {})
+            parse = parser_of(part, source.columns, self._keyring, latest=self.latest, links=links)
+            self._take(Reading(part, source, self._keyring, parse, lines), origin, self._writer(part))
         finally:
             source.close()
+        if isinstance(part.section, Items):
+            self._partial |= self.files[-1].read == part.limit
+
+    def _writer(self, part: Part) -> "Callable[[Any], _Written]":
+        match part.section:
+            case Identities():
+                return self._write_identities
+            case Accounts():
+                return self._write_accounts
+            case Items():
+                return self._write_items
+            case Events() as section:
+                return self._event_writer(section)
+            case Follows():
+                return self._write_follows
+            case Entities():
+                return self._write_entities
+            case ItemLinks():
+                return self._holder(self._links.setdefault(id(part.knowledge), {}))
+            case _:
+                return self._write_triples
 
     def hold_links(self, part: Part, section: ItemLinks) -> None:
         """Read which ids of a knowledge base are items, for triples that follow; of its rows nothing is said."""
@@ -217,7 +212,7 @@ class Run:
         finally:
             source.close()
 
-    def _read(self, reading: "Reading[RecordsT]", origin: Origin, write: "Callable[[RecordsT], _Written]") -> None:
+    def _take(self, reading: Parsed[RecordsT], origin: Origin, write: "Callable[[RecordsT], _Written]") -> None:
         started = time.perf_counter()
         part = reading.part
         missing: Counter[str] = Counter()
@@ -228,7 +223,7 @@ class Run:
                 written = write(batch.records)
                 accepted += written.counts.created
                 duplicates += written.counts.existing
-                bad += [reading.bad_row(batch.lines[at], batch.rows[at], reason) for at, reason in written.refused]
+                bad += reading.bad_rows(batch, written.refused)
             if erased := self.people.erased(row.account for row in bad if row.account is not None):
                 # Of somebody who was erased nothing is kept, not even a pseudonym beside another fault.
                 bad = [BadRow(row.line, _ERASED) if row.account in erased else row for row in bad]
@@ -240,7 +235,7 @@ class Run:
             rejected += len(bad)
             missing += batch.missing
             if self._progress is not None:
-                self._progress.update(part, reading.source.position())
+                self._progress.update(part, reading.position())
         self._quarantine.settle(origin, 0 if part.file.stretch is None else part.file.stretch.first_line)
         if accepted + duplicates + rejected != read:
             raise IngestError(

@@ -141,10 +141,9 @@ class BadRow(NamedTuple):
 
     line: int
     reason: Rejected
+    """Its value as `redact` leaves it: what it holds is kept."""
     account: AccountKey | None = None
     """Whose it is, where that can be read."""
-    private: Sequence[str] = ()
-    """Its raw ids of accounts and persons: what must not be kept."""
 
 
 class UnknownRuleError(IngestError, ValueError):
@@ -208,7 +207,7 @@ class Quarantine:
         columns = {
             "line": [row.line for row in rows],
             "field": [row.reason.field for row in rows],
-            "value": [redact(row.reason.value, row.private) for row in rows],
+            "value": [row.reason.value for row in rows],
             "rule": [str(row.reason.rule) for row in rows],
             "detail": [row.reason.detail for row in rows],
             "advice": [row.reason.rule.advice for row in rows],

@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 RAY, NEO4J = "a Ray", "a Neo4j"
 NEEDS: Final = {
     **dict.fromkeys(("test_demo.py", "test_road.py", "test_serve_http.py", "test_embed.py", "test_run.py"), RAY),
-    **dict.fromkeys(("test_tune.py",), RAY),
+    **dict.fromkeys(("test_tune.py", "test_parallel.py"), RAY),
     **dict.fromkeys(("test_store.py", "test_neo4j_store.py", "test_store_url.py", "test_cypher.py"), NEO4J),
     **dict.fromkeys(("test_notebook.py", "test_snapshot.py", "test_retried.py", "test_every_road.py"), NEO4J),
     **dict.fromkeys(("test_bulk.py",), NEO4J),

@@ -34,6 +34,11 @@ class Stretch:
     """That of the file up to `stop` (ingest/sources/growing.py)."""
 
     @property
+    def begins(self) -> bool:
+        """Whether what is given begins as the file does."""
+        return self.start == 0 or bool(self.header)
+
+    @property
     def first_line(self) -> int:
         """The line they begin with, counted from 1."""
         return self.skipped + self.header.count(b"\n") + 1
@@ -55,6 +60,8 @@ class ExportFile:
     """Bytes; None where the file system does not know."""
     stretch: Stretch | None = None
     """The part of it that is read; all when None."""
+    row_group: int | None = None
+    """The one row group that is read of a file of parquet; all when None."""
 
     def open(self) -> IO[bytes]:
         """Open it to read; raises SourceError if it is not there or cannot be had."""

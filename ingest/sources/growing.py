@@ -88,13 +88,22 @@ def added(file: ExportFile, section: Section, place: Place, end: int) -> tuple[E
                 lines, stop = whole, _after(opened, place.offset, whole)
         if not lines:
             return None
-        header = b""
-        if place.offset and not section.columns and section.resolved_format in {"csv", "tsv", "recbole"}:
-            header = _header(opened, section)
+    header = header_of(file, section) if place.offset else b""
     after = Place(stop, place.lines + lines, fingerprint(file, stop))
     skipped = place.lines - header.count(b"\n")
     stretch = Stretch(header, place.offset, stop, skipped, after.fingerprint)
     return replace(file, size=len(header) + stop - place.offset, stretch=stretch), after
+
+
+def header_of(file: ExportFile, section: Section) -> bytes:
+    """What every stretch but the first is read after: the header, where the mapping does not name the columns.
+
+    Raises: SourceError if it cannot be read.
+    """
+    if section.columns or section.resolved_format not in {"csv", "tsv", "recbole"}:
+        return b""
+    with file.open() as opened:
+        return _header(opened, section)
 
 
 def _last_line(opened: IO[bytes], start: int, end: int) -> tuple[int, int, bool]:

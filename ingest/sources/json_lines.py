@@ -9,7 +9,7 @@ from ingest.errors import SourceError
 from ingest.sources.files import ExportFile
 from ingest.sources.lines import Lines
 from ingest.sources.records import Record, Records
-from ingest.sources.rows import Malformed, Row
+from ingest.sources.rows import Malformed
 
 
 class JsonLinesSource:
@@ -29,29 +29,18 @@ class JsonLinesSource:
         declared: Sequence[str] = (),
         wanted: Collection[str] | None = None,
     ) -> None:
-        self._lines = Lines(file, encoding)
+        self._lines = lines = Lines(file, encoding)
         self._literals = literals
+        self.position, self.close = lines.position, lines.close
         try:
-            self._records = Records(self._decoded(), declared, wanted)
-            if not self._records.found:
+            records = Records(self._decoded(), declared, wanted)
+            if not records.found and (file.stretch is None or file.stretch.start == 0):
                 kind = "Python literals" if literals else "JSON lines"
                 raise SourceError(f'{file} is not {kind}: none of its first lines is an object such as {{"id": 1}}')
         except SourceError:
             self.close()
             raise
-
-    @property
-    def columns(self) -> Sequence[str]:
-        return self._records.columns
-
-    def rows(self) -> Iterator[Row]:
-        return self._records.rows()
-
-    def position(self) -> float:
-        return self._lines.position()
-
-    def close(self) -> None:
-        self._lines.close()
+        self.columns, self.rows = records.columns, records.rows
 
     def _decoded(self) -> Iterator[tuple[int, Record | Malformed]]:
         decode = _literal if self._literals else record_of

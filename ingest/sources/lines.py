@@ -72,7 +72,7 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         encoding, read = self._encoding, self._bytes.stream.readline
-        number = 0
+        number, later = 0, self._file.stretch is not None and not self._file.stretch.begins
         try:
             while line := read(LONGEST):
                 number += 1
@@ -88,7 +88,7 @@ class Lines:
                     rule = f"has bytes that are not {encoding}: convert the file or set encoding"
                     self.fault = Malformed(rule, undecodable=True)
                     text = line.decode(encoding, "replace")
-                yield text if number > 1 else text.removeprefix("\ufeff")
+                yield text if number > 1 or later else text.removeprefix("\ufeff")
         except Exception as error:
             raise broken(self._file, f"line {number}", error) from None
 

@@ -28,6 +28,10 @@ class ParquetSource:
         except (pa.ArrowException, OSError) as error:
             self._handle.close()
             raise SourceError(f"{file} is not parquet: {str(error).splitlines()[0][:200]}") from None
+        groups = range(self._parquet.num_row_groups)
+        if file.row_group is not None:
+            self._read = sum(self._parquet.metadata.row_group(at).num_rows for at in groups[: file.row_group])
+        self._groups = list(groups) if file.row_group is None else [file.row_group]
         names = [str(name) for name in self._parquet.schema_arrow.names]
         self._columns = [name for name in names if wanted is None or name in wanted]
 
@@ -37,7 +41,7 @@ class ParquetSource:
 
     def rows(self) -> Iterator[Row]:
         try:
-            for batch in self._parquet.iter_batches(batch_size=8192, columns=self._columns):
+            for batch in self._parquet.iter_batches(8192, self._groups, self._columns):
                 columns = [batch.column(name).to_pylist() for name in self._columns]
                 for values in zip(*columns, strict=True):
                     self._read += 1
@@ -47,6 +51,11 @@ class ParquetSource:
 
     def position(self) -> float:
         return self._read / max(1, int(self._parquet.metadata.num_rows))
+
+    @property
+    def row_groups(self) -> int:
+        """How many row groups the file has."""
+        return int(self._parquet.num_row_groups)
 
     def close(self) -> None:
         self._parquet.close()
