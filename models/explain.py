@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from graph.interactions import Histories
-from models.baselines.matrix import query_matrix
+from models.baselines.matrix import query_entries
 from models.flagship import Flagship
+from models.leads_to import LeadsTo
 
 LEADS_TO = "LEADS_TO"
 SIMILAR = "SIMILAR"
@@ -65,49 +66,86 @@ def explain(
     Returns: one explanation for each item.
     """
     events, places = flagship.event_queries(history)
+    item, value, sources = _asked(flagship, history)
+    contributions = np.zeros((len(rows), len(flagship.parts), len(places)), np.float32)
+    bases = np.zeros(len(rows), np.float32)
     platform = flagship.item_platform[rows]
-    bases = np.einsum("kd,kd->k", flagship.prior.numpy()[platform], flagship.vectors[rows]) + flagship.bias[rows]
-    queries = events[:, platform]
-    dense = {
-        SIMILAR if name == "own" else name: np.einsum("lkd,kd->kl", queries, part[rows])
-        for name, part in flagship.parts.items()
-    }
+    for number in np.unique(platform).tolist():
+        lines = np.flatnonzero(platform == number)
+        some = rows[lines]
+        bases[lines] = flagship.vectors[some] @ flagship.prior[number].numpy() + flagship.bias[some]
+        for place, part in enumerate(flagship.parts.values()):
+            contributions[lines, place] = part[some] @ events[:, number].T
     linear = flagship.leads_to
-    query = query_matrix(history, len(flagship.bias), linear.decay)
     if linear.lift is not None:
-        bases += query.data.sum() * linear.lift[rows]
-    newest = {int(row): place for place, row in enumerate(history.item) if history.weight[place] > 0}
-    sources = [newest[int(row)] for row in query.indices]
-    sparse = (linear.weights[query.indices][:, rows].toarray() * query.data[:, None] * linear.scale).T
-    tables = np.concatenate([*dense.values(), sparse], axis=1)
-    relations = [*(relation for relation in dense for _ in places), *(LEADS_TO for _ in sources)]
-    events_of = [*(list(places) * len(dense)), *sources]
+        bases += value.sum() * linear.lift[rows]
+    table = np.concatenate([contributions.reshape(len(rows), -1), _led(linear, item, value, rows)], axis=1)
+    relations = [SIMILAR if name == "own" else name for name in flagship.parts for _ in places]
+    relations += [LEADS_TO] * len(sources)
+    events_of = [*(places.tolist() * len(flagship.parts)), *sources.tolist()]
+    told = np.argsort(-np.abs(table), axis=1, kind="stable")[:, :most]
+    values = np.take_along_axis(table, told, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    told, values = (np.take_along_axis(each, order, axis=1) for each in (told, values))
+    others = np.where(
+        np.count_nonzero(values, axis=1) < np.count_nonzero(table, axis=1), table.sum(axis=1) - values.sum(axis=1), 0
+    )
+    via = _Via(knowledge or {})
+    items = history.item.tolist()
     explanations = []
-    for k, row in enumerate(rows):
-        values = tables[k]
-        told = np.argsort(-np.abs(values), kind="stable")[:most]
-        told = told[values[told] != 0]
-        paths = [
+    for row, base, paths, amounts, rest in zip(
+        rows.tolist(), bases.tolist(), told.tolist(), values.tolist(), others.tolist(), strict=True
+    ):
+        explained = [
             PathContribution(
-                int(events_of[path]),
-                relations[path],
-                _via(knowledge, relations[path], int(history.item[events_of[path]]), int(row)),
-                float(values[path]),
+                events_of[path], relations[path], via(relations[path], items[events_of[path]], row), amount
             )
-            for path in told[np.argsort(-values[told], kind="stable")]
+            for path, amount in zip(paths, amounts, strict=True)
+            if amount
         ]
-        others = float(values.sum() - values[told].sum()) if len(told) < np.count_nonzero(values) else 0.0
-        explanations.append(Explanation(float(bases[k]), tuple(paths), others))
+        explanations.append(Explanation(base, tuple(explained), rest))
     return explanations
 
 
-def _via(knowledge: Knowledge | None, relation: str, source: int, target: int) -> str | None:
-    if knowledge is None or relation not in knowledge:
-        return None
-    incidence, keys = knowledge[relation]
-    shared = np.intersect1d(_entities(incidence, source), _entities(incidence, target), assume_unique=True)
-    return keys[int(shared[0])] if len(shared) else None
+def _asked(flagship: Flagship, history: Histories) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """What the sparse part reads: items, how much each counts, and the position of the newest event with each."""
+    _, item, value = query_entries(history, len(flagship.bias), flagship.leads_to.decay)
+    wanted = (history.weight > 0).tolist()
+    newest = {row: place for place, row in enumerate(history.item.tolist()) if wanted[place]}
+    return item, value, np.array([newest[row] for row in item.tolist()], dtype=np.int64)
 
 
-def _entities(incidence: csr_matrix, row: int) -> NDArray[np.int32]:
-    return incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]]
+def _led(
+    linear: LeadsTo, item: NDArray[np.int64], value: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """[K, M] what each of M items puts into the scores of K rows, which may come twice."""
+    found, column_of = np.unique(rows, return_inverse=True)
+    table = np.zeros((len(found), len(item)), np.float32)
+    if len(found):
+        entry, target, weight = linear.lines(item)
+        column = np.minimum(np.searchsorted(found, target), len(found) - 1)
+        met = found[column] == target
+        table[column[met], entry[met]] = weight[met] * value[entry[met]] * np.float32(linear.scale)
+    return table[column_of]
+
+
+class _Via:
+    """Names the rarest entity that two items share, or nothing."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._entities: dict[tuple[str, int], set[int]] = {}
+
+    def __call__(self, relation: str, source: int, target: int) -> str | None:
+        if relation not in self._knowledge:
+            return None
+        shared = self._of(relation, source) & self._of(relation, target)
+        return self._knowledge[relation][1][min(shared)] if shared else None
+
+    def _of(self, relation: str, row: int) -> set[int]:
+        found = self._entities.get((relation, row))
+        if found is None:
+            incidence = self._knowledge[relation][0]
+            found = set(incidence.indices[incidence.indptr[row] : incidence.indptr[row + 1]].tolist())
+            self._entities[relation, row] = found
+        return found

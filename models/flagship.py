@@ -5,10 +5,11 @@
 The dense part is the graph network's (models.encoder), the sparse part a linear item-item model (models.leads_to).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from graph.interactions import Histories
 from models.encoder import Encoder, EventBatch, HistoryEncoder, Relations, gap_buckets
 from models.frozen import FrozenHistory, Reading
 from models.leads_to import LeadsTo
+
+_KEPT: Final = 64
+"""Readings that are kept, some 25 KB each; they name nobody."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +112,8 @@ class Flagship:
             return None, places
         gap = gap_buckets(history.at[places], np.zeros(len(places), np.int64))[-self.max_history :]
         places = places[-self.max_history :]
-        rows = history.item[places]
-        reading = self._frozen.read(self.vectors[rows], history.type[places], self.item_platform[rows], gap)
-        return reading, places
+        columns = (history.item[places], history.type[places], gap)
+        return self._read(*(column.tobytes() for column in columns)), places
 
     def _adapted(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """[..., P, D] for y [..., D]."""
@@ -118,8 +121,17 @@ class Flagship:
         return y[..., None, :] + (y @ adapter).reshape(*y.shape[:-1], *prior.shape)
 
     @cached_property
-    def _frozen(self) -> FrozenHistory:
-        return FrozenHistory(self.history)
+    def _read(self) -> Callable[[bytes, bytes, bytes], Reading]:
+        """What events amount to, from their items, types and gaps; the last few readings are kept, for whoever asks for
+        a list and then for its reasons, or for several lists of one page."""
+        frozen = FrozenHistory(self.history)
+
+        @lru_cache(maxsize=_KEPT)
+        def read(*columns: bytes) -> Reading:
+            item, type, gap = (np.frombuffer(column, np.int64) for column in columns)
+            return frozen.read(self.vectors[item], type, self.item_platform[item], gap)
+
+        return read
 
     @cached_property
     def _adapters(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

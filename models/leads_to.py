@@ -36,6 +36,8 @@ ALIKE: Final = 20
 """Items with events whose texts are nearest, which stand in for an item without any."""
 
 _BLOCK: Final = 512
+_FEW: Final = 8
+"""Where a list has so many times as many items as weights are met, they are added one by one."""
 _CLOSE_OVER: Final = 10.0
 """Steps over which closeness falls to 1 / e."""
 _CLOSE_STEPS: Final = int(5 * _CLOSE_OVER)
@@ -156,17 +158,27 @@ class LeadsTo:
     def score(self, histories: Histories) -> NDArray[np.float32]:
         size = self.weights.shape[0]
         person, item, value = query_entries(histories, size, self.decay)
-        scores = np.zeros((len(histories), size), dtype=np.float32)
-        starts = self.weights.indptr[item].astype(np.int64)
-        lengths = self.weights.indptr[item + 1] - starts
-        ends = np.cumsum(lengths)
-        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-        targets = self.weights.indices[places] + np.repeat(person * size, lengths)
-        added = self.weights.data[places] * np.repeat(value * np.float32(self.scale), lengths)
-        np.add.at(scores.reshape(-1), targets, added)
+        if _FEW * (self.weights.indptr[item + 1] - self.weights.indptr[item]).sum() < len(histories) * size:
+            scores = np.zeros((len(histories), size), dtype=np.float32)
+            entry, target, weight = self.lines(item)
+            added = weight * value[entry] * np.float32(self.scale)
+            np.add.at(scores.reshape(-1), target + person[entry] * size, added)
+        else:
+            query = csr_array((value, (person, item)), shape=(len(histories), size))
+            scores = np.asarray((query @ self.weights).toarray() * np.float32(self.scale), dtype=np.float32)
         if self.lift is not None:
-            scores += np.multiply.outer(np.bincount(person, value, len(histories)).astype(np.float32), self.lift)
+            mass = np.bincount(person, value, len(histories))
+            scores += np.multiply.outer(mass.astype(np.float32), self.lift)
         return scores
+
+    def lines(self, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """All that some items lead to: positions in `items`, items and weights, line by line."""
+        starts = self.weights.indptr[items].astype(np.int64)
+        lengths = self.weights.indptr[items + 1] - starts
+        ends = np.cumsum(lengths)
+        places = np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths)
+        line = np.repeat(np.arange(len(items)), lengths)
+        return line, self.weights.indices[places], self.weights.data[places]
 
 
 def _solve(

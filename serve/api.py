@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from graph.errors import IsthmusError
-from graph.keys import ItemKey, UserKey, check_platform
+from graph.keys import UserKey, check_item, check_platform
 from serve.filters import MAX_LENGTH as MAX_FILTER
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -22,7 +22,7 @@ MAX_FUTURE: Final = timedelta(days=1)
 
 def _item_id(text: str) -> str:
     try:
-        return ItemKey.parse(text)
+        return check_item(text)
     except IsthmusError as error:
         raise ValueError(str(error)) from None
 

@@ -1,10 +1,12 @@
 """The HTTP application, version 1: the edge around the routes, which live in serve.routes by topic."""
 
+from inspect import signature
 from typing import Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
+from starlette.routing import Route, request_response
 
 from serve.access import guard_routes
 from serve.docs_page import docs_page
@@ -38,9 +40,17 @@ def create_app(service: Service, *, shows_request_id: bool = True) -> FastAPI:
         return HTMLResponse(docs_page(app.openapi()))
 
     describe(app, [*recommend.BODIES, *events.BODIES, *items.BODIES, *jobs.BODIES, *models.BODIES])
+    _shorten_routes(app)
     remember_routes(app, service)
     guard_routes(app)
     return app
+
+
+def _shorten_routes(app: FastAPI) -> None:
+    """Call what asks FastAPI for nothing but the request without its search for parameters."""
+    for route in app.routes:
+        if isinstance(route, Route) and list(signature(route.endpoint).parameters) == ["request"]:
+            route.app = request_response(route.endpoint)
 
 
 def _bad_parameters(request: Request, error: Exception) -> Response:

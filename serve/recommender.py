@@ -190,8 +190,7 @@ class Recommender:
             scenario: what else is wished of the list.
             context: what its filters may ask of the moment.
         """
-        known = [signal for signal in signals if signal.item in self.bundle.items]
-        history = self._history(known)
+        known, history = self._read(signals)
         context = context or {}
         if scenario.filter is not None:
             own = self.allowed(filters.parse(scenario.filter), context)
@@ -221,8 +220,7 @@ class Recommender:
         explain: bool = True,
     ) -> Recommendations:
         """The next page of a list, without what is seen, excluded or deleted by now; scores are today's."""
-        known = [signal for signal in signals if signal.item in self.bundle.items]
-        history = self._history(known)
+        known, history = self._read(signals)
         rows = self._rows(rest)
         rows = rows[~np.isin(rows, self._unwanted(history, exclude))]
         if self._shown is not None:
@@ -268,12 +266,12 @@ class Recommender:
         """
         from models.plan import needed, order
 
-        known = [signal for signal in signals if signal.item in self.bundle.items]
+        known, history = self._read(signals)
         keys, requires = self.bundle.items.keys, self.bundle.requires
-        had = {self.bundle.items.row(signal.item) for signal in known if signal.weight >= HAD_FROM}
+        had = set(history.item[[signal.weight >= HAD_FROM for signal in known]].tolist())
         waits, before = needed(requires, self.bundle.items.row(goal), had)
         rows = np.array(list(waits), dtype=np.int64)
-        scores = self._ranker.scores(self._history(known), rows) if len(rows) else np.zeros(0, np.float32)
+        scores = self._ranker.scores(history, rows) if len(rows) else np.zeros(0, np.float32)
         score_of = dict(zip(rows.tolist(), scores.tolist(), strict=True))
         steps = [
             {
@@ -289,8 +287,8 @@ class Recommender:
 
     def taste(self, signals: Iterable[Signal]) -> "NDArray[np.float32] | None":
         """A unit vector of what these events ask for, the same length for everybody; None where nothing was wanted."""
-        known = [signal for signal in signals if signal.item in self.bundle.items and signal.weight > 0]
-        taste = self._ranker.taste(self._history(known)) if known else np.zeros(1, np.float32)
+        known, history = self._read(signal for signal in signals if signal.weight > 0)
+        taste = self._ranker.taste(history) if known else np.zeros(1, np.float32)
         length = float(np.linalg.norm(taste))
         return taste / np.float32(length) if length else None
 
@@ -307,7 +305,7 @@ class Recommender:
 
     def _unwanted(self, history: Histories, exclude: Sequence[str]) -> "NDArray[np.int64]":
         masked = [row for row in map(self.bundle.items.get, exclude) if row is not None]
-        return np.union1d(history.item, np.array(masked, dtype=np.int64))
+        return np.concatenate([history.item, np.array(masked, dtype=np.int64)])
 
     def _reranked(
         self, history: Histories, wish: "_Wish", diversity: float, scenario: Scenario, context: filters.Context
@@ -396,13 +394,17 @@ class Recommender:
             if rules.buried is not None and rules.buried[row]:
                 item["rules"].append("buried")
 
-    def _history(self, signals: Sequence[Signal]) -> Histories:
-        return Histories(
-            np.array([0, len(signals)], dtype=np.int64),
-            self.bundle.items.rows(signal.item for signal in signals),
-            np.array([self._type(signal.type) for signal in signals], dtype=np.int64),
-            np.array([int(signal.at.timestamp()) for signal in signals], dtype=np.int64),
-            np.array([signal.weight for signal in signals], dtype=np.float32),
+    def _read(self, signals: Iterable[Signal]) -> tuple[Sequence[Signal], Histories]:
+        """The signals about items of the bundle, and the same as ranking reads them."""
+        row_of, type_of = self.bundle.items.get, self._type
+        found = [(signal, row) for signal in signals if (row := row_of(signal.item)) is not None]
+        known = [signal for signal, _ in found]
+        return known, Histories(
+            np.array([0, len(known)], dtype=np.int64),
+            np.array([row for _, row in found], dtype=np.int64),
+            np.array([type_of(signal.type) for signal in known], dtype=np.int64),
+            np.array([int(signal.at.timestamp()) for signal in known], dtype=np.int64),
+            np.array([signal.weight for signal in known], dtype=np.float32),
         )
 
     def _type(self, type: str) -> int:
@@ -427,10 +429,12 @@ class Recommender:
     ) -> list[dict[str, Any]]:
         bundle = self.bundle
         items: list[dict[str, Any]] = []
-        for position, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True)):
+        events: dict[int, dict[str, Any]] = {}
+        platforms = bundle.item_platform[rows].tolist()
+        for position, (row, number, score) in enumerate(zip(rows.tolist(), platforms, scores.tolist(), strict=True)):
             explanation = None if explanations is None else explanations[position]
-            platform = bundle.platforms[bundle.item_platform[row]]
-            paths = None if explanation is None else self._paths(explanation, signals)
+            platform = bundle.platforms[number]
+            paths = None if explanation is None else self._paths(explanation, signals, events)
             items.append(
                 {
                     "item_id": bundle.items.keys[row],
@@ -440,19 +444,25 @@ class Recommender:
                     "source": source,
                     "rules": [],
                     "reason": None if paths is None else reason(platform, paths),
-                    "base": None if explanation is None else float(explanation.base),
+                    "base": None if explanation is None else explanation.base,
                     "paths": paths,
                 }
             )
         return items
 
-    def _paths(self, explanation: "Explanation", signals: Sequence[Signal]) -> list[dict[str, Any]]:
+    def _paths(
+        self, explanation: "Explanation", signals: Sequence[Signal], events: dict[int, dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The paths as the answer shows them; `events` are those that it has shown already."""
+        for path in explanation.paths:
+            if path.event not in events:
+                events[path.event] = self._event(signals[path.event])
         paths: list[dict[str, Any]] = [
             {
-                "event": self._event(signals[path.event]),
+                "event": events[path.event],
                 "relation": path.relation,
                 "via": path.via,
-                "contribution": float(path.contribution),
+                "contribution": path.contribution,
             }
             for path in explanation.paths
         ]

@@ -18,6 +18,7 @@ from graph.keys import (
     PlatformKey,
     Pseudonyms,
     UserKey,
+    check_item,
     check_platform,
     lone_user,
 )
@@ -155,3 +156,20 @@ def test_secrets_are_a_chain_of_which_the_newest_is_needed() -> None:
     assert both != Pseudonyms(old, [new]).account("shop", "ann")
     with pytest.raises(KeyFormatError, match="5 bytes"):
         Pseudonyms(new, [b"short"])
+
+
+@given(
+    st.one_of(platforms, st.sampled_from(["account", "user", "accounts", "A", ""])),
+    ids,
+    st.sampled_from(["", " ", "\n", "é"]),
+)
+def test_an_item_key_is_checked_as_it_is_parsed(platform: str, id: str, after: str) -> None:
+    for text in (f"{platform}:{id}{after}", f"{platform}{id}", f"{platform}:", f"{platform}:{id}" + 200 * "x"):
+        try:
+            expected = ItemKey.parse(text)
+        except KeyFormatError as error:
+            with pytest.raises(KeyFormatError) as refused:
+                check_item(text)
+            assert str(refused.value) == str(error)
+        else:
+            assert check_item(text) == expected

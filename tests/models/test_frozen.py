@@ -55,3 +55,15 @@ def test_alone_a_person_has_the_query_that_they_have_among_others() -> None:
     together = flagship.queries(both)
     assert flagship.queries(one)[0] == pytest.approx(together[0], abs=1e-5)
     assert flagship.queries(other)[0] == pytest.approx(together[1], abs=1e-5)
+
+
+@pytest.mark.parametrize("column", ["item", "type", "at"])
+def test_what_was_read_before_is_not_taken_for_another_history(column: str) -> None:
+    flagship, history = random_flagship(), replace(random_histories([6]), weight=np.ones(6, np.float32))
+    before = flagship.queries(history)
+    values = getattr(history, column).copy()
+    values[-1] += 3000 * 3600 if column == "at" else 1 if values[-1] == 0 else -1
+    changed = replace(history, **{column: values})
+    assert flagship.queries(changed)[0] == pytest.approx(by_the_network(flagship, changed)[1], abs=1e-4)
+    assert np.abs(flagship.queries(changed) - before).max() > 1e-3
+    assert (flagship.queries(history) == before).all()

@@ -5,12 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from graph.interactions import Interactions
 from graph.snapshot import Snapshot
 from graph.vocabulary import Vocabulary
 from models.baselines.ease import EASE
+from models.baselines.matrix import query_matrix
 from models.leads_to import LeadsTo, Linear
+from tests.networks import random_histories
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +334,16 @@ def test_what_leads_to_items_that_read_alike_leads_to_one_without_events_worked_
     assert np.abs(found[:, untouched]).max() > 0.01
     few = LeadsTo.fit(known, Linear(20), text, keep=5).weights.toarray()
     assert np.count_nonzero(few[:, untouched], axis=1).max() == 5
+
+
+@pytest.mark.parametrize("num_items", [40, 5000])
+@pytest.mark.parametrize("lengths", [[0], [1], [30], [4, 0, 30]])
+def test_few_weights_and_many_are_added_up_alike(num_items: int, lengths: list[int]) -> None:
+    random = np.random.default_rng(num_items)
+    weights = csr_array((random.random((num_items, num_items)) < 0.004) * random.normal(size=(num_items, num_items)))
+    lift = random.normal(size=num_items).astype(np.float32)
+    linear = LeadsTo(csr_array(weights.astype(np.float32)), decay=0.7, scale=1.7, lift=lift)
+    history = random_histories(lengths)
+    query = query_matrix(history, num_items, 0.7)
+    expected = 1.7 * (query @ weights).toarray() + np.multiply.outer(np.asarray(query.sum(axis=1)), lift)
+    assert linear.score(history) == pytest.approx(expected, abs=1e-4)

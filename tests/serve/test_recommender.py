@@ -88,7 +88,7 @@ def test_without_explain_there_are_no_paths(recommender):
 
 def test_an_event_type_the_bundle_never_saw_is_read_as_the_nearest_in_weight(recommender):
     # The bundle saw PLAYED .7, PURCHASED 1.0, RATED 1.0, VIEWED .2
-    history = recommender._history(
+    _, history = recommender._read(
         did(item_of("films", "crime", 0), type="CLICKED") + did(item_of("films", "crime", 1), type="SAVED")
     )
     assert [recommender.bundle.event_types[position] for position in history.type] == ["VIEWED", "PLAYED"]
