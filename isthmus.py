@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ingest.report import IngestReport
     from settings import Settings
     from train.loop import LoopConfig
+    from train.run import TrainingResult
     from train.runs import Run
 
 START: Final = "To begin"
@@ -103,6 +104,10 @@ class UnknownPersonError(IsthmusError, LookupError):
 
 class ContradictionError(IsthmusError):
     """What is known speaks against what was said."""
+
+
+class RetrainingError(IsthmusError):
+    """Retraining has nothing to take the place of."""
 
 
 class RotationError(IsthmusError):
@@ -486,12 +491,8 @@ def train(
     """
     from rich.console import Console
 
-    from graph.snapshot import write_snapshot
     from graph.store import open_store
-    from models.text import DEFAULT_MODEL, vectors_name
     from train.release import release
-    from train.run import WorkerConfig
-    from train.runs import Run
 
     settings = _settings(
         config,
@@ -502,37 +503,13 @@ def train(
         ray_address=ray_address,
         workers=workers,
     )
-    going_on = continued or adapt is not None
-    who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
     console = Console(stderr=True)
     with open_store(settings.store_url) as graph:
         cut = None if until is None else until.replace(tzinfo=until.tzinfo or UTC).astimezone(UTC)
-        snapshot = write_snapshot(graph, settings.var / "snapshots", cut=cut)
-        print(f"snapshot  {snapshot.path}")
-        loop = _suited(settings, snapshot, as_before=going_on)
-        if continued and adapt is None:
-            brief = loop.shortened()
-            settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
-        loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(loop)
-        shape, drawn = loop.encoder, loop.objective.neighbours
-        print(
-            f"settings  {shape.dim} dimensions, dropout {shape.dropout}, batches of {loop.batch}, the newest "
-            f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order, "
-            + (f"{drawn} neighbours of an item drawn in a step" if drawn else "the whole graph in every step")
-        )
-        said = vectors_name(settings.text_model or DEFAULT_MODEL)
-        run = Run(snapshot.id, said, loop, settings.var, vectors=tuple(sorted({*settings.vectors})))
-        if going_on:
-            run = run.continued(adapt)
-            print(f"begins    with {run.inputs.start and run.inputs.start.run}")
-        with epoch_bar(console, loop.epochs) as told:
-            result = run.fit(who, told)
-        print(
-            f"trained   {result.epochs} epochs of {result.parameters:,} parameters in {result.seconds:.0f} s, "
-            f"validation NDCG@10 {result.best:.4f}"
-        )
+        run = _begun(settings, graph, continued, adapt, epochs=epochs, learning_rate=learning_rate, cut=cut)
+        result = _fitted(run, settings, console)
         with console.status("release"):
-            bundle = run.bundle() or release(run.inputs, loop, result, settings.var / "bundles", graph)
+            bundle = run.bundle() or release(run.inputs, run.config, result, settings.var / "bundles", graph)
         print(f"bundle    {bundle}\n\nisthmus evaluate compares it with baselines, isthmus serve answers from it.")
 
 
@@ -770,11 +747,112 @@ def serve(
         keys=settings.keys,
         text_model=settings.text_model,
         scenarios=settings.scenarios,
+        retrain=settings.retrain,
         host=settings.host,
         port=settings.port,
         replicas=replicas,
         block=True,
     )
+
+
+@app.command(rich_help_panel=CARE)
+def retrain(
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over all events, at most.", show_default="16; a quarter to continue")
+    ] = None,
+    continued: Annotated[
+        bool, typer.Option("--continue", help="Begin with what the newest run on an earlier snapshot learned.")
+    ] = False,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="Go live only in the place of the plan of this ETag.", show_default="the plan of now"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Ray workers that share the people, as for train.", show_default="1")
+    ] = None,
+    text_model: TextModelName = None,
+    vectors: OtherVectors = None,
+    store: StoreUrl = None,
+    config: Config = None,
+    var: Var = None,
+    ray_address: RayAddress = None,
+) -> None:
+    """Train anew, and let the bundle answer if it is not worse.
+
+    Does what embed and train do, then asks the new model and the bundle
+    that answers what people did since that one was made, which neither
+    knows. If the new one is not worse (the 95 % interval of the difference
+    of NDCG@10 stays above -1 %), it takes the other's place in the plan
+    of the running server, unless somebody changed the plan meanwhile. Else
+    it stays in var/bundles, to look at: nothing takes it up by itself.
+
+    The server begins this as a job when asked to (POST /v1/jobs), and by
+    itself with retrain: start in isthmus.yaml; GET /v1/retraining says
+    when it is time.
+
+    Example: isthmus retrain --continue
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from graph.snapshot import read_snapshot
+    from graph.store import open_store
+    from ingest.embed import embed as read_texts
+    from models.bundle import Bundle
+    from models.text import DEFAULT_MODEL
+    from serve.follow import load
+    from serve.registry import Choice, PlanChangedError, Registry
+    from serve.scenarios import read_scenarios
+    from train.judge import judge, made_until, parted_since
+    from train.release import assemble, release
+
+    settings = _settings(
+        config,
+        store=store,
+        var=var,
+        text_model=text_model,
+        vectors=None if vectors is None else _parted(vectors),
+        ray_address=ray_address,
+        workers=workers,
+    )
+    bundles = settings.var / "bundles"
+    registry = Registry(bundles, settings.var)
+    answering, console = registry.plan(), Console(stderr=True)
+    tag = plan or answering.tag
+    if answering.tag != tag:
+        print(f"The plan is {answering.tag} by now, not {tag}: nothing was trained.")
+        return
+    if len(answering.variants) > 1:
+        names = ", ".join(choice.name for choice in answering.variants)
+        raise RetrainingError(f"{names} answer side by side: end that comparison first, or train with isthmus train")
+    (choice,) = answering.variants
+    old = Bundle.open(Path(choice.bundle))
+    with open_store(settings.store_url) as graph:
+        model = settings.text_model or DEFAULT_MODEL
+        print(read_texts(graph, settings.var, model, ray_address=settings.ray_address, console=console))
+        run = _begun(settings, graph, continued, epochs=epochs)
+        parted_since(run.config.parted(read_snapshot(run.inputs.snapshot).interactions()), made_until(old))
+        result = _fitted(run, settings, console)
+        with console.status("judge"):
+            trained = assemble(run.inputs, run.config, result.checkpoint)
+            verdict = judge(trained, run.inputs, run.config, result, old)
+        print(f"judged    {verdict}")
+        with console.status("release"):
+            to = graph if verdict.is_not_worse else None
+            bundle = release(run.inputs, run.config, result, bundles, to, judged=verdict.said())
+    print(f"bundle    {bundle}")
+    if not verdict.is_not_worse:
+        print(f"It does not go live: it was not shown to be as good as {old.version}, which goes on answering.")
+        return
+    load(bundle, read_scenarios(settings.scenarios))
+    chosen = replace(answering, variants=(replace(Choice.of(bundle), name=choice.name),), chosen=True)
+    try:
+        registry.choose(chosen, if_match=tag)
+    except PlanChangedError as error:
+        print(f"It does not go live: {error}")
+        return
+    print(f"It is live: it answers in the place of {old.version}.")
 
 
 @app.command(rich_help_panel=CARE)
@@ -1265,6 +1343,57 @@ def _suited(settings: "Settings", snapshot: "Snapshot", *, as_before: bool = Fal
     if as_before:
         base = replace(base, encoder=Run.newest(settings.var).config.encoder)
     return settings.configured(base)
+
+
+def _begun(
+    settings: "Settings",
+    graph: "Store",
+    continued: bool,
+    adapt: str | None = None,
+    *,
+    epochs: int | None,
+    learning_rate: float | None = None,
+    cut: datetime | None = None,
+) -> "Run":
+    """Cut a snapshot and say what is trained on it; see the command train."""
+    from graph.snapshot import write_snapshot
+    from models.text import DEFAULT_MODEL, vectors_name
+    from train.runs import Run
+
+    going_on = continued or adapt is not None
+    snapshot = write_snapshot(graph, settings.var / "snapshots", cut=cut)
+    print(f"snapshot  {snapshot.path}")
+    loop = _suited(settings, snapshot, as_before=going_on)
+    if continued and adapt is None:
+        brief = loop.shortened()
+        settings = settings.with_training(epochs=brief.epochs, learning_rate=brief.learning_rate)
+    loop = settings.with_training(epochs=epochs, learning_rate=learning_rate).configured(loop)
+    shape, drawn = loop.encoder, loop.objective.neighbours
+    print(
+        f"settings  {shape.dim} dimensions, dropout {shape.dropout}, batches of {loop.batch}, the newest "
+        f"{shape.max_history} events of a person, {'in' if shape.ordered else 'without'} order, "
+        + (f"{drawn} neighbours of an item drawn in a step" if drawn else "the whole graph in every step")
+    )
+    said = vectors_name(settings.text_model or DEFAULT_MODEL)
+    run = Run(snapshot.id, said, loop, settings.var, vectors=tuple(sorted({*settings.vectors})))
+    if going_on:
+        run = run.continued(adapt)
+        print(f"begins    with {run.inputs.start and run.inputs.start.run}")
+    return run
+
+
+def _fitted(run: "Run", settings: "Settings", console: "Console") -> "TrainingResult":
+    """Train a run to its end, showing how it goes."""
+    from train.run import WorkerConfig
+
+    who = WorkerConfig(settings.workers, cpus_per_worker=settings.cpus_per_worker, address=settings.ray_address)
+    with epoch_bar(console, run.config.epochs) as told:
+        result = run.fit(who, told)
+    print(
+        f"trained   {result.epochs} epochs of {result.parameters:,} parameters in {result.seconds:.0f} s, "
+        f"validation NDCG@10 {result.best:.4f}"
+    )
+    return result
 
 
 def _compare(

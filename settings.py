@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, get_type_hints
 
 import pydantic_settings
 import yaml
@@ -94,6 +94,9 @@ class Settings(BaseSettings):
 
     scenarios: dict[str, Any] = {}
     """By name, what requests mean that name them: filters, diversity, boosts, pins, quotas … (docs/api.md)."""
+
+    retrain: Literal["propose", "start"] = "propose"
+    """What `serve` does when drift or enough new events say so: GET /v1/retraining says it, or training starts too."""
 
     training: dict[str, Any] = {}
     """Fields of train.loop.LoopConfig by name; ISTHMUS_TRAINING__EPOCHS=30 sets one from the environment."""

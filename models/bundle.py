@@ -292,8 +292,21 @@ def _checksum(file: Path) -> str:
 
 
 def newest_bundle(directory: Path) -> Path:
-    """The bundle written last below a directory; BundleError if there is none."""
-    manifests = sorted(directory.glob(f"[!.]*/{_MANIFEST}"), key=lambda file: file.stat().st_mtime)
-    if not manifests:
-        raise BundleError(f"there is no bundle below {directory}: make one with isthmus train")
-    return manifests[-1].parent
+    """The bundle written last below a directory, leaving out those that were judged no match for what answered.
+
+    Raises: BundleError if there is none.
+    """
+    manifests = sorted(directory.glob(f"[!.]*/{_MANIFEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for manifest in manifests:
+        if not _is_refused(manifest):
+            return manifest.parent
+    raise BundleError(f"there is no bundle below {directory}: make one with isthmus train")
+
+
+def _is_refused(manifest: Path) -> bool:
+    try:
+        said = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        return False  # whoever opens it says what is wrong
+    judged = said.get("judged") if isinstance(said, dict) else None
+    return isinstance(judged, dict) and not judged["not_worse"]

@@ -20,6 +20,7 @@ NEEDED: Final[Mapping[str, Right]] = {
     "GET /readyz": "read",
     "GET /v1/models": "read",
     "PUT /v1/models/active": "admin",
+    "GET /v1/retraining": "read",
     "GET /metrics": "read",
     "GET /docs": "read",
     "GET /openapi.json": "read",

@@ -259,9 +259,12 @@ class UserAnswer(_Model):
 
 
 class JobIn(_Model):
-    """Long work to be done: import needs mappings, train takes continue and epochs, recommend a name and the rest."""
+    """Long work: import needs mappings, train and retrain take continue and epochs, recommend a name and the rest.
 
-    kind: Literal["import", "train", "recommend"]
+    What retrain makes answers once it is done, if it is not worse than what answers now and nobody chose otherwise.
+    """
+
+    kind: Literal["import", "train", "retrain", "recommend"]
     mappings: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.ya?ml$")]] | None = Field(
         None, min_length=1, max_length=100, description="Files in the folder imports of the server's var."
     )
@@ -283,7 +286,7 @@ class JobIn(_Model):
             raise ValueError("name, limit, filter and scenario are for recommend, which needs a name")
         if (self.kind == "import") != (self.mappings is not None):
             raise ValueError("mappings are for an import, and an import needs some")
-        if self.kind != "train" and (self.continue_ is not None or self.epochs is not None):
+        if self.kind not in {"train", "retrain"} and (self.continue_ is not None or self.epochs is not None):
             raise ValueError("continue and epochs are for a training")
         return self
 
@@ -342,6 +345,33 @@ class FeedbackAnswer(_Model):
     """Totals since the server's folder was made, by variant and model."""
 
     variants: list[VariantFeedback]
+
+
+class RetrainingThresholds(_Model):
+    """When training again is proposed: new events are both so many and such a share, or drift is above; and how long
+    after one retraining another begins by itself."""
+
+    new_events: int
+    new_share: float
+    drift: float
+    cool_down_s: float
+
+
+class RetrainingAnswer(_Model):
+    """Whether to train again, why, and by which figures; null where something is not known (yet)."""
+
+    proposed: bool
+    why: str
+    mode: Literal["propose", "start"] = Field(description="Whether a proposed retraining begins by itself.")
+    model_version: str | None = Field(description="The bundle that this is about.")
+    measured_at: str | None
+    trained_on_events: int | None
+    new_events: int | None = Field(description="Events that the store has beyond those.")
+    new_share: float | None
+    drift: dict[str, float] | None = Field(description="Population stability index by platform, type and item.")
+    drift_events: int = Field(description="Events over HTTP, since the bundle's snapshot, that drift is told of.")
+    thresholds: RetrainingThresholds
+    last_job: JobAnswer | None = Field(description="The retraining that was asked for last.")
 
 
 class FieldError(_Model):

@@ -30,6 +30,7 @@ from serve.follow import Follower, load
 from serve.keys import PREFIX, Keyring
 from serve.outbox import Outbox
 from serve.registry import Plan, Registry
+from serve.retraining import Mode, Watch
 from serve.scenarios import check_scenarios, read_scenarios
 from serve.security import LOOPBACK, check_host, check_port
 
@@ -112,6 +113,7 @@ def run(
     keys: Sequence[str] = (),
     text_model: str | None = None,
     scenarios: Mapping[str, Any] | None = None,
+    retrain: Mode = "propose",
     host: str = "127.0.0.1",
     port: int = 8000,
     replicas: int = 1,
@@ -129,6 +131,7 @@ def run(
             listens on this machine alone.
         text_model: opens the model that the bundle was trained with, where the name that it gives does not.
         scenarios: what requests can name, as the settings have it (serve.scenarios).
+        retrain: "start" begins a retraining that is proposed (serve.retraining).
         host: an IPv4 address.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
     Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left
@@ -169,6 +172,7 @@ def run(
         own_key=own_key,
         text_model=text_model,
         scenarios=scenarios,
+        retrain=retrain,
     )
     options.write_bytes(orjson.dumps(given))
     local = address if address in LOOPBACK else "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104
@@ -201,6 +205,7 @@ def replica_options(
     own_key: str = "",
     text_model: str | None = None,
     scenarios: Mapping[str, Any] | None = None,
+    retrain: Mode = "propose",
 ) -> dict[str, Any]:
     """What a `Replica` reads from its options file; the arguments are those of `run`."""
     return {
@@ -211,6 +216,7 @@ def replica_options(
         "folder": os.getcwd(),
         "secrets": [secret.hex() for secret in (*former_secrets, pseudonym_secret)],
         "scenarios": dict(scenarios or {}),
+        "retrain": retrain,
         "keys": list(keys),
         "keys_file": str((var / "keys").resolve()),
         "needs_keys": needs_keys,
@@ -282,7 +288,8 @@ class Replica:
             return open_model(named_model(name, given["text_model"]))
 
         search = Search(var / "vectors", open_named)
-        self._service = Service(live, self._outbox, Pseudonyms(secret, former), Metrics(), guard, search)
+        pseudonyms, mode = Pseudonyms(secret, former), given.get("retrain", "propose")
+        self._service = Service(live, self._outbox, pseudonyms, Metrics(), guard, search, retrain=mode)
         self._drainer.start()
         texts = Texts(var / "vectors", open_named, lambda: self._service.base)
         own = environment(os.environ, given["job"])
@@ -290,10 +297,13 @@ class Replica:
         catalogue = self._outbox.catalogue
         self._reader = Reader(catalogue, self._service.shelf, self._outbox.path.with_name("reader.lease"), texts)
         install = partial(setattr, self._service, "variants")
-        self._service.follower = Follower(Registry(var / "bundles", var), partial(load, scenarios=scenarios), install)
+        registry = Registry(var / "bundles", var)
+        self._service.follower = Follower(registry, partial(load, scenarios=scenarios), install)
+        self._watch = Watch(registry, self._outbox.newest, self._service.jobs, self._gate.ask, mode=mode)
         self._reader.start()
         for lane in self._lanes:
             lane.start()
+        self._watch.start()
         self._service.feedback.start()
 
     async def check_health(self) -> None:
@@ -309,6 +319,7 @@ class Replica:
         if hasattr(self, "_service"):
             if self._service.follower is not None:
                 self._service.follower.stop()
+                self._watch.stop()
             self._drainer.stop()
             self._reader.stop()
             for lane in self._lanes:

@@ -25,13 +25,13 @@ import orjson
 
 from serve.database import Database
 
-Kind = Literal["import", "train", "erase", "recommend"]
+Kind = Literal["import", "train", "retrain", "erase", "recommend"]
 State = Literal["queued", "running", "done", "failed"]
 
-TRIES: Final[Mapping[Kind, int]] = {"import": 3, "train": 3, "erase": 20, "recommend": 3}
+TRIES: Final[Mapping[Kind, int]] = {"import": 3, "train": 3, "retrain": 3, "erase": 20, "recommend": 3}
 """How often a job is begun. An erasure that fails begins again, as the store may only be down; others do not."""
 ERASE_AGAIN_S: Final = 15.0
-LANES: Final[Mapping[str, Sequence[Kind]]] = {"erase": ("erase",), "work": ("import", "train", "recommend")}
+LANES: Final[Mapping[str, Sequence[Kind]]] = {"erase": ("erase",), "work": ("import", "train", "retrain", "recommend")}
 POLL_S: Final = 0.5
 STOP_S: Final = 10.0
 """How long a process that is told to end may take."""
@@ -93,6 +93,11 @@ class Jobs(Database):
     def find(self, id: str) -> Job | None:
         """The job of this id."""
         rows = self.read(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", [id])  # noqa: S608
+        return _job(rows[0]) if rows else None
+
+    def newest(self, kind: Kind) -> Job | None:
+        """The job of this kind that was asked for last."""
+        rows = self.read(f"SELECT {_COLUMNS} FROM jobs WHERE kind = ? ORDER BY number DESC LIMIT 1", [kind])  # noqa: S608
         return _job(rows[0]) if rows else None
 
     def begin(self, kinds: Sequence[Kind]) -> Job | None:
@@ -239,9 +244,18 @@ def _erase(arguments: Mapping[str, Any], var: Path) -> list[str]:
 
 
 def _train(arguments: Mapping[str, Any], var: Path) -> list[str]:
+    return ["train", *_schedule(arguments)]
+
+
+def _retrain(arguments: Mapping[str, Any], var: Path) -> list[str]:
+    plan = arguments.get("plan")
+    return ["retrain", *_schedule(arguments), *([] if plan is None else ["--plan", plan])]
+
+
+def _schedule(arguments: Mapping[str, Any]) -> list[str]:
     epochs = arguments.get("epochs")
     going_on = ["--continue"] if arguments.get("continue") else []
-    return ["train", *going_on, *([] if epochs is None else ["--epochs", str(epochs)])]
+    return [*going_on, *([] if epochs is None else ["--epochs", str(epochs)])]
 
 
 def _recommend(arguments: Mapping[str, Any], var: Path) -> list[str]:
@@ -259,6 +273,7 @@ def _import(arguments: Mapping[str, Any], var: Path) -> list[str]:
 COMMANDS: Final[Mapping[Kind, Callable[[Mapping[str, Any], Path], list[str]]]] = {
     "erase": _erase,
     "train": _train,
+    "retrain": _retrain,
     "import": _import,
     "recommend": _recommend,
 }

@@ -52,7 +52,7 @@ class Metrics:
             counted = CollectorRegistry()
             MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
         shares = {f'{{variant="{name}",version="{version}"}}': share for name, version, share in variants}
-        return generate_latest(counted) + _gauges(
+        return generate_latest(counted) + gauges_page(
             ("isthmus_bundle", "Bundles that answer, and the share of people each answers.", shares),
             ("isthmus_outbox_pending", "Acknowledged events on their way to the store.", {"": pending}),
             ("isthmus_outbox_refused", "Acknowledged events the store refuses, kept in the outbox.", {"": refused}),
@@ -60,8 +60,8 @@ class Metrics:
         )
 
 
-def _gauges(*gauges: tuple[str, str, Mapping[str, float]]) -> bytes:
-    """Facts of this moment, the same in every replica: read when asked for rather than counted."""
+def gauges_page(*gauges: tuple[str, str, Mapping[str, float]]) -> bytes:
+    """Facts of this moment (name, meaning, value by labels), the same in every replica: read rather than counted."""
     lines = []
     for name, help, values in gauges:
         lines += [f"# HELP {name} {help}", f"# TYPE {name} gauge"]

@@ -18,6 +18,7 @@ from graph.keys import AccountKey, ItemKey
 from graph.records import Event
 from serve.catalogue import Catalogue
 from serve.database import Database
+from serve.newest import Newest
 
 REMEMBERED_S: Final = 30 * 24 * 3600
 BATCH: Final = 1000
@@ -56,6 +57,8 @@ class Outbox(Database):
         super().__init__(path, _SCHEMA)
         self.catalogue: Final = Catalogue(self)
         """Items that were put or deleted, which go to the store before events do."""
+        self.newest: Final = Newest(self)
+        """What the events that left last were of."""
 
     def accept(self, events: Sequence[Event], logins: Iterable[Login] = ()) -> list[bool]:
         """Keep events and logins; on return they are on the disk. For each event: True if new, False if a duplicate.
@@ -151,6 +154,7 @@ class Outbox(Database):
                 "INSERT OR IGNORE INTO refused SELECT position, account, event, ?2 FROM pending WHERE position = ?1",
                 refused,
             )
+            self.newest.take(connection, positions, time.time())
             done = [(one,) for one in (*positions, *(position for position, _ in refused))]
             connection.executemany("DELETE FROM pending WHERE position = ?", done)
             connection.executemany("DELETE FROM held WHERE position = ?", done)

@@ -157,7 +157,7 @@ class Registry:
         with self._locked():
             if if_match is not None and if_match != (now := self.plan().tag):
                 raise PlanChangedError(f"the plan is {now} by now, not {if_match}: look at it again first")
-            _replace(self._file, _content(plan))
+            replace_file(self._file, _content(plan))
         return plan
 
     def state(self) -> tuple[int, int] | None:
@@ -187,7 +187,7 @@ def _written(file: Path) -> float:
     return file.stat().st_mtime
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes) -> None:
     """Write it beside and put it in place, on disk before anybody is told."""
     handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
     try:

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from graph.keys import AccountKey, Pseudonyms, UserKey
 from graph.store import Store
 from graph.tombstones import Tombstones
+from serve import retraining
 from serve.access import Guard
 from serve.cursors import Cursors
 from serve.feedback import Feedback
@@ -19,6 +20,7 @@ from serve.live import Live, Past, alone
 from serve.metrics import Metrics
 from serve.outbox import Outbox
 from serve.recommender import Recommender
+from serve.retraining import Measured, Mode, Proposal, Thresholds
 from serve.search import Search
 from serve.shadow import Shadow
 from serve.shelf import Shelf
@@ -44,6 +46,10 @@ class Service:
     """Where texts can be searched."""
     follower: Follower | None = None
     """What keeps `variants` at the plan of a registry; None where a test sets them."""
+    retrain: Mode = "propose"
+    """Whether a retraining that is proposed begins by itself."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    """When it is proposed."""
     store_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "store"))
     """For questions to the store, which may hang."""
     disk_pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "disk"))
@@ -104,6 +110,11 @@ class Service:
     def feedback(self) -> Feedback:
         """What became of the lists that were answered."""
         return Feedback(self.outbox.path.with_name("feedback.db"))
+
+    def proposal(self) -> tuple[Measured | None, Proposal]:
+        """What one of the replicas measured last, and whether to train again."""
+        measured = retraining.read(self.outbox.path.parent)
+        return measured, retraining.propose(measured, self.thresholds)
 
     def is_erased(self, person: UserKey | AccountKey) -> bool:
         """Whether a person or account was erased, or is about to be."""

@@ -95,7 +95,7 @@ def test_help_lists_every_command_in_the_order_of_the_road():
     shown = _run("--help").stdout
     listed = re.findall(r"^│ ([a-z][a-z-]*) ", shown, re.MULTILINE)
     road = ["demo", "mapping", "ingest", "embed", "vectors", "same-work", "train", "evaluate", "compare", "recommend"]
-    care = ["key", "person", "link", "unlink", "erase", "rotate", "quarantine", "bulk"]
+    care = ["retrain", "key", "person", "link", "unlink", "erase", "rotate", "quarantine", "bulk"]
     assert listed == [*road, "serve", *care]
 
 
@@ -104,7 +104,7 @@ COMMANDS = ["demo", "ingest", "embed", "vectors", "same-work", "train", "evaluat
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "recommend", "key", "person", "link", "unlink", "erase", "rotate"],
+    [*COMMANDS, "recommend", "retrain", "key", "person", "link", "unlink", "erase", "rotate"],
 )
 def test_every_command_explains_itself(command, capsys, monkeypatch):
     assert _exit_code(monkeypatch, command, "--help") == 0

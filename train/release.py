@@ -1,12 +1,14 @@
 """Release: the best weights become a bundle, and what the model learned goes back into the graph."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from graph.interactions import Interactions
 from graph.keys import ItemKey
 from graph.records import Attributes, Relation
 from graph.snapshot import Snapshot, read_snapshot
@@ -15,6 +17,8 @@ from graph.vectors import digests
 from graph.vocabulary import Vocabulary
 from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
+from models.drift import NEWEST, counted, kept
+from models.explain import Knowledge
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
 from models.plan import Requires
@@ -42,8 +46,26 @@ def assemble(inputs: Inputs, config: LoopConfig, checkpoint: Path) -> Trained:
     return Trained(blend.applied(dense, leads_to, prepared.items.warm.numpy()), prepared, blend)
 
 
+def knowing(
+    trained: Trained, inputs: Inputs, config: LoopConfig, checkpoint: Path, events: Interactions
+) -> tuple[Flagship, LeadsTo, Knowledge]:
+    """The trained weights over a graph and a sparse part that are made again from these events of the snapshot."""
+    items = item_side(read_snapshot(inputs.snapshot), events, inputs.vectors, inputs.others)
+    encoder = best_encoder(checkpoint, trained.prepared, config)
+    leads_to = LeadsTo.fit(events, trained.blend.linear, items.text.numpy())
+    graph = {name: items.graph[name] for name in trained.prepared.items.graph}
+    dense = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(events.items)))
+    return trained.blend.applied(dense, leads_to, trained.prepared.items.warm.numpy()), leads_to, items.knowledge
+
+
 def release(
-    inputs: Inputs, config: LoopConfig, result: TrainingResult, bundles: Path, store: Store | None = None
+    inputs: Inputs,
+    config: LoopConfig,
+    result: TrainingResult,
+    bundles: Path,
+    store: Store | None = None,
+    *,
+    judged: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a bundle that knows all events of the snapshot, and LEADS_TO relations into the store.
 
@@ -52,18 +74,14 @@ def release(
 
     Args:
         store: where LEADS_TO goes; None leaves the graph as it is.
+        judged: what the manifest says of a comparison with the bundle that answered (train.judge).
     Returns: the bundle's folder.
     """
     trained = assemble(inputs, config, result.checkpoint)
     snapshot = read_snapshot(inputs.snapshot)
+    everything = snapshot.interactions()
     events = whole(trained.prepared.split)
-    items = item_side(snapshot, events, inputs.vectors, inputs.others)
-    encoder = best_encoder(result.checkpoint, trained.prepared, config)
-    blend = trained.blend
-    leads_to = LeadsTo.fit(events, blend.linear, items.text.numpy())
-    graph = {name: items.graph[name] for name in trained.prepared.items.graph}
-    dense = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(events.items)))
-    flagship = blend.applied(dense, leads_to, trained.prepared.items.warm.numpy())
+    flagship, leads_to, knowledge = knowing(trained, inputs, config, result.checkpoint, events)
     catalogue = Catalogue(
         events.items,
         [events.platforms[number] for number in events.item_platform],
@@ -80,8 +98,10 @@ def release(
         "training": asdict(config),
         **({} if inputs.start is None else {"start": inputs.start.named}),
         "epochs": result.epochs,
-        "validation": {"ndcg@10": result.best, "blend": asdict(blend)},
-        "event_weights": _event_weights(snapshot),
+        "validation": {"ndcg@10": result.best, "blend": asdict(trained.blend)},
+        "event_weights": _event_weights(everything),
+        "events": _events(everything),
+        **({} if judged is None else {"judged": dict(judged)}),
     }
     path = write_bundle(
         bundles,
@@ -90,7 +110,7 @@ def release(
         config.encoder,
         event_types=events.event_types,
         platforms=events.platforms,
-        knowledge=items.knowledge,
+        knowledge=knowledge,
         facts=facts,
     )
     if store is not None:
@@ -128,11 +148,19 @@ def _requires(snapshot: Snapshot, items: Vocabulary) -> Requires | None:
     return Requires(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), pairs[:, 1].copy())
 
 
-def _event_weights(snapshot: Snapshot) -> dict[str, float]:
+def _event_weights(events: Interactions) -> dict[str, float]:
     """The largest weight that the graph's events of each type have, so that serving weighs new ones alike."""
-    events = snapshot.interactions()
     found = {}
     for number, name in enumerate(events.event_types):
         weights = events.weight[events.type == number]
         found[name] = float(weights[np.argmax(np.abs(weights))])
     return found
+
+
+def _events(events: Interactions) -> dict[str, Any]:
+    """How many events the snapshot has, when the last of them was, and what the newest are of: where drift begins."""
+    rows = np.argsort(events.at, kind="stable")[-NEWEST:]
+    keys, types = events.items.keys, events.event_types
+    of = ((keys[item], types[type]) for item, type in zip(events.item[rows], events.type[rows], strict=True))
+    newest = datetime.fromtimestamp(int(events.at.max()), UTC).isoformat()
+    return {"count": len(events), "newest": newest, "counts": kept(counted(of))}

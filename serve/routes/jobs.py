@@ -39,7 +39,8 @@ def add(app: FastAPI, service: Service) -> None:
         openapi_extra=body(JobIn),
     )
     async def begin(request: Request) -> Response:
-        """Have exports in var/imports imported, a model trained or all lists written. What waits is not begun twice."""
+        """Have exports in var/imports imported, a model trained, or retrained and put in place, or all lists written.
+        What waits is not begun twice."""
         asked = parse(JobIn, await read_json(request))
         for index, name in enumerate(asked.mappings or ()):
             if not (service.jobs.path.parent / IMPORTS / name).is_file():
@@ -49,13 +50,15 @@ def add(app: FastAPI, service: Service) -> None:
             allowed_by(service.recommender, asked.filter, "/filter")
             named_scenario(service.recommender, asked.scenario, "/scenario")
         given = asked.model_dump(by_alias=True, exclude_none=True, exclude={"kind"})
+        if asked.kind == "retrain" and service.follower is not None:
+            given["plan"] = (await in_pool(service.disk_pool, service.follower.registry.plan)).tag
         job = await in_pool(service.disk_pool, lambda: service.jobs.add(asked.kind, given))
         return accepted(job)
 
     @app.get("/v1/jobs/{job_id}", responses=answers(JobAnswer, 404, 422, 503))
     async def get(job_id: str) -> Response:
         """What has become of a job."""
-        return send(_told(await _find(service, job_id)))
+        return send(told(await _find(service, job_id)))
 
     @app.get("/v1/jobs/{job_id}/rejects", responses=answers(RejectsAnswer, 404, 422, 503))
     async def rejects(job_id: str, asked: Annotated[_RejectsParameters, Query()]) -> Response:
@@ -74,7 +77,7 @@ def add(app: FastAPI, service: Service) -> None:
 
 def accepted(job: Job) -> Response:
     """202, and where to look."""
-    response = send(_told(job), 202)
+    response = send(told(job), 202)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return response
 
@@ -86,20 +89,22 @@ async def _find(service: Service, id: str) -> Job:
     return job
 
 
-def _told(job: Job) -> dict[str, Any]:
+def told(job: Job) -> dict[str, Any]:
+    """A job as JSON has it."""
     return {
         "job_id": job.id,
         "kind": job.kind,
         "state": job.state,
         "tries": job.tries,
-        "created_at": _instant(job.created),
-        "started_at": _instant(job.started),
-        "ended_at": _instant(job.ended),
+        "created_at": instant(job.created),
+        "started_at": instant(job.started),
+        "ended_at": instant(job.ended),
         "output": job.said,
     }
 
 
-def _instant(at: datetime | None) -> str | None:
+def instant(at: datetime | None) -> str | None:
+    """An instant as answers write it."""
     return None if at is None else at.isoformat().replace("+00:00", "Z")
 
 

@@ -9,11 +9,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from models.bundle import BundleError
-from serve.api import ActiveModels, ModelsAnswer, ModelsRequest
+from serve.api import ActiveModels, ModelsAnswer, ModelsRequest, RetrainingAnswer
 from serve.edge import read_json
 from serve.errors import Problem
 from serve.follow import Follower
 from serve.registry import Choice, Plan, PlanChangedError, Registry, RegistryError
+from serve.routes.jobs import instant, told
 from serve.routes.wire import answers, body, parse, send
 from serve.service import Service, in_pool
 
@@ -50,6 +51,48 @@ def add(app: FastAPI, service: Service) -> None:
             expected = expected.strip().removeprefix("W/").strip('"')
         plan = await in_pool(service.disk_pool, lambda: _choose(follower, asked, expected))
         return _tagged(_active(plan), plan)
+
+    @app.get("/v1/retraining", responses=answers(RetrainingAnswer, 503))
+    async def retraining() -> Response:
+        """Whether the bundle in use should be trained again, and why. POST /v1/jobs {"kind": "retrain"} does it."""
+        return send(await in_pool(service.disk_pool, lambda: _retraining(service)))
+
+
+def _retraining(service: Service) -> dict[str, Any]:
+    measured, proposal = service.proposal()
+    last, thresholds = service.jobs.newest("retrain"), service.thresholds
+    figures: dict[str, Any] = {
+        "model_version": None,
+        "measured_at": None,
+        "trained_on_events": None,
+        "new_events": None,
+        "new_share": None,
+        "drift": None,
+        "drift_events": 0,
+    }
+    if measured is not None:
+        figures = {
+            "model_version": measured.version,
+            "measured_at": instant(datetime.fromtimestamp(measured.at, UTC)),
+            "trained_on_events": measured.trained_on,
+            "new_events": measured.new,
+            "new_share": measured.share,
+            "drift": measured.drift or None,
+            "drift_events": measured.sampled,
+        }
+    return {
+        "proposed": proposal.proposed,
+        "why": proposal.why,
+        "mode": service.retrain,
+        **figures,
+        "thresholds": {
+            "new_events": thresholds.events,
+            "new_share": thresholds.share,
+            "drift": thresholds.drift,
+            "cool_down_s": thresholds.cool_down_s,
+        },
+        "last_job": None if last is None else told(last),
+    }
 
 
 def _choose(follower: Follower, asked: ModelsRequest, if_match: str | None) -> Plan:

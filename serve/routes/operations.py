@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import Response
 
+from serve import retraining
 from serve.api import FeedbackAnswer
 from serve.feedback import Total, prometheus
 from serve.metrics import TEXT
@@ -38,7 +39,8 @@ def add(app: FastAPI, service: Service) -> None:
             store_up=service.live.store_is_up,
         )
         totals = await in_pool(service.disk_pool, service.feedback.totals)
-        return Response(page + prometheus(totals), media_type=TEXT)
+        proposal = await in_pool(service.disk_pool, service.proposal)
+        return Response(page + prometheus(totals) + retraining.prometheus(*proposal), media_type=TEXT)
 
     @app.get("/v1/metrics/feedback", responses=answers(FeedbackAnswer, 503))
     async def feedback() -> Response:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from graph.keys import ItemKey
 from graph.vocabulary import Vocabulary
 from models.attributes import attribute_table
 from models.bundle import Catalogue, write_bundle
+from models.drift import counted, kept
 from models.encoder import EncoderConfig, HistoryEncoder
 from models.flagship import Flagship
 from models.leads_to import LeadsTo
@@ -22,8 +24,12 @@ KEYS = sorted(item_of(platform, taste, n) for platform in PLATFORMS for taste in
 TYPES = ("DISLIKED", "PLAYED", "PURCHASED", "RATED", "VIEWED")
 
 
-def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
-    """A bundle whose version the seed decides; its dense part is small noise."""
+def write_tiny_bundle(directory: Path, seed: int = 0, trained_on: int | None = None) -> Path:
+    """A bundle whose version the seed decides; its dense part is small noise.
+
+    Args:
+        trained_on: events that its manifest says, as many of each item; None says nothing of them.
+    """
     generator = torch.manual_seed(seed)
     config = EncoderConfig(dim=8, heads=2, max_history=20)
     history = HistoryEncoder(len(TYPES), len(PLATFORMS), config).eval()
@@ -68,8 +74,13 @@ def write_tiny_bundle(directory: Path, seed: int = 0) -> Path:
         event_types=TYPES,
         platforms=PLATFORMS,
         knowledge={"IN_CATEGORY": (incidence, [f"category:{name}" for name in TASTES])},
-        facts={},
+        facts={} if trained_on is None else {"events": _events(trained_on)},
     )
+
+
+def _events(count: int) -> dict[str, Any]:
+    said = kept(counted((key, TYPES[place % len(TYPES)]) for place, key in enumerate(KEYS)))
+    return {"count": count, "newest": "2024-01-31T00:00:00+00:00", "counts": said}
 
 
 def _required(key: ItemKey) -> list[int]:
