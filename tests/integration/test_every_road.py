@@ -1,9 +1,11 @@
-"""Events over HTTP and events of an export end in the same graph: each is there once, whichever road it took first."""
+"""Whichever road an event takes, in files of any order or over HTTP, it is in the graph once."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graph.keys import ItemKey, Pseudonyms
 from graph.records import Event
@@ -13,6 +15,8 @@ from ingest.load import ingest
 from ingest.mapping import read_mapping
 from serve.drain import drain
 from serve.outbox import Outbox
+from tests.ingest.test_load import ROWS, exports, read_exports
+from tests.neo4j_server import empty
 
 PSEUDONYMS = Pseudonyms(b"0123456789abcdef")
 CATALOGUE = "platform: shop\nitems: {file: items.csv, id: id, title: title}\n"
@@ -62,3 +66,18 @@ def test_an_event_that_comes_over_http_and_in_an_export_is_one_event(data: Path,
     (data / "outbox.db").unlink()
     send(store, data)
     assert checksum(store) == expected
+
+
+@settings(max_examples=3)
+@given(exports=exports(), together=st.booleans())
+def test_overlapping_exports_in_any_order_are_the_same_graph_in_neo4j(
+    neo4j_uri: str, tmp_path_factory: pytest.TempPathFactory, exports: list[dict[str, list[str]]], together: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    with open_store(f"sqlite:///{folder / 'whole.db'}") as whole:
+        read_exports(whole, folder / "whole", [[ROWS]])
+        expected = checksum(whole)
+    empty(neo4j_uri)
+    with open_store(neo4j_uri) as store:
+        read_exports(store, folder / "parts", [exports] if together else [[export] for export in exports] * 2)
+        assert checksum(store) == expected
