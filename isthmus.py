@@ -254,7 +254,7 @@ def ingest(
     var/quarantine with file, line and rule: isthmus quarantine shows them.
     What was found is written to var/reports, as a page and as JSON.
 
-    Big exports (128 MB and more) are parsed by Ray where there are four
+    Big exports (256 MB and more) are parsed by Ray where there are four
     cores or more, or on the cluster that --ray-address names.
 
     With --follow, lines that are added to text files, messages of Kafka

@@ -32,7 +32,7 @@ from ingest.sources.growing import START, added, fingerprint, grows, header_of
 from ingest.sources.kafka import Partition
 from ingest.sources.parquet import ParquetSource
 
-WORTH: Final = 1 << 27
+WORTH: Final = 1 << 28
 """Bytes of files that are worth the seconds that Ray takes to start."""
 CORES: Final = 4
 """Of a machine that is worth a Ray of its own: the writer and Ray itself take two."""
