@@ -73,9 +73,12 @@ def explain(
     for number in np.unique(platform).tolist():
         lines = np.flatnonzero(platform == number)
         some = rows[lines]
-        bases[lines] = flagship.vectors[some] @ flagship.prior[number].numpy() + flagship.bias[some]
+        bases[lines] = (
+            np.einsum("kd,d->k", flagship.vectors[some], flagship.prior[number].numpy()) + flagship.bias[some]
+        )
         for place, part in enumerate(flagship.parts.values()):
-            contributions[lines, place] = part[some] @ events[:, number].T
+            # Not a product of matrices, whose last digit depends on what else is in the list.
+            contributions[lines, place] = np.einsum("kd,ld->kl", part[some], events[:, number])
     linear = flagship.leads_to
     if linear.lift is not None:
         bases += value.sum() * linear.lift[rows]
