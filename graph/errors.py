@@ -9,6 +9,7 @@ IsthmusError                what the command line prints as one sentence; every 
 │   ├── StoreUrlError       a store URL nothing can be opened from
 │   └── StoreUnavailableError   the store does not answer, or refuses the login
 ├── SnapshotError           a snapshot that is missing, damaged or does not fit
+├── ClusterError            a Ray that does not start or cannot be joined
 └── SplitError              a split that cannot be made from these events
 """
 
@@ -51,3 +52,7 @@ class SnapshotError(IsthmusError):
 
 class SplitError(IsthmusError, ValueError):
     """A split that cannot be made from these events."""
+
+
+class ClusterError(IsthmusError):
+    """A Ray does not start here, or the one that was named cannot be joined."""

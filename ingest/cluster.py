@@ -4,26 +4,22 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+
+from graph.cluster import start_ray
 
 
 @contextlib.contextmanager
 def ray_cluster(address: str | None) -> Iterator[None]:
     """Use the Ray of this process, or join the one at `address`, or start one and stop it at the end."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    own: dict[str, Any] = {"_node_ip_address": "127.0.0.1"} if address is None else {}
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray Data announces every pipeline, and that its actors' arguments are kept where Ray keeps arguments.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(
-        address=address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **own
-    )
+    own = start_ray(address)
     try:
         yield
     finally:
-        ray.shutdown()
+        if own:
+            import ray
+
+            ray.shutdown()

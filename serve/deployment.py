@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 import httpx
 import orjson
 
+from graph.cluster import start_ray
 from graph.errors import KeyFormatError, StoreUnavailableError
 from graph.keys import Pseudonyms
 from graph.store import open_store, redact
@@ -134,8 +135,8 @@ def run(
         retrain: "start" begins a retraining that is proposed (serve.retraining).
         host: an IPv4 address.
         block: return only after SIGINT or SIGTERM, when everything has been stopped.
-    Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ServeError; nothing is left
-    running.
+    Raises: BindError, BundleError, KeysError, OutboxError, StoreUrlError, KeyFormatError, ClusterError, ServeError;
+    nothing is left running.
     """
     needs_keys = Keyring(keys, var / "keys").are_needed()
     address = check_host(host, has_keys=needs_keys)
@@ -364,21 +365,7 @@ def _start_ray(folder: Path, host: str, port: int) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
     }
 
-    before = _children()
-    try:
-        _init_ray()
-    except Exception as error:
-        # Ray gives a raylet 30 s to come up, which a busy machine may not have.
-        _LOG.warning("Ray did not start, trying once more: %s", error)
-        for pid in _children() - before:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            _init_ray()
-        except Exception as again:
-            raise ServeError(
-                f"Ray does not start on this machine ({again}): give it more memory or less work"
-            ) from again
+    start_ray()
     _start_serve(host, port)
 
 
@@ -396,23 +383,6 @@ def _start_serve(host: str, port: int) -> None:
             ray.serve.start(proxy_location="HeadOnly", http_options=http)
         except RayActorError as again:
             raise ServeError(f"Ray Serve does not start on this machine ({again}): give it less work") from again
-
-
-def _init_ray() -> None:
-    import ray
-
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-    )
-
-
-def _children() -> set[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
 def _deploy(options: Path, replicas: int) -> None:

@@ -1,7 +1,6 @@
 """A training run: Ray Train's workers, their checkpoints, what happens when one of them dies."""
 
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graph.cluster import start_ray
 from train.log import LINES
 from train.loop import METRIC, Inputs, LoopConfig, TrainingError, train_on_worker, worker_values
 
@@ -74,13 +74,8 @@ def train(
 
     started = time.perf_counter()
     gpu = torch.cuda.is_available() if who.gpu is None else who.gpu
-    if who.workers and not ray.is_initialized():
-        ray.init(
-            address=who.address or "local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
+    if who.workers:
+        start_ray(who.address, log_to_driver=True)
     storage.mkdir(parents=True, exist_ok=True)
     trainer = ray.train.torch.TorchTrainer(
         train_on_worker,

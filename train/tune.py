@@ -1,7 +1,6 @@
 """Tuning: the settings of a family that validation prefers, by its grid or by a search through Ray Tune."""
 
 import io
-import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
+from graph.cluster import start_ray
 from train.families import Family, Fitted, Material, Settings, to_nobody
 from train.loop import TrainingError
 
@@ -76,15 +76,7 @@ def _search(family: Family, material: Material, samples: int, folds: int) -> Set
     import ray.tune
     from ray.tune.search import BasicVariantGenerator
 
-    own = not ray.is_initialized()
-    if own:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
+    own = start_ray()
     try:
         with tempfile.TemporaryDirectory() as folder:
             tuner = ray.tune.Tuner(
