@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.serving import NUM_PEOPLE, _fill_store, write_random_bundle
 from isthmus_client import Isthmus, Problem
 
-PARTS: Final = ("kill", "stall", "overload", "slow", "limit", "swap", "soak")
+PARTS: Final = ("steady", "kill", "stall", "overload", "slow", "limit", "swap", "soak")
 SWAPS: Final = 20
 DAMAGED: Final = 5
 MAX_CONNECTIONS: Final = 512
@@ -95,6 +95,7 @@ def main() -> None:
         print(f"{options.items} items, {setting.replicas} replica(s), capacity {setting.capacity:.0f} requests/s")
         print("\n| part | measured | figure |\n|---|---|--:|")
         parts: Mapping[str, Callable[[], Mapping[str, str]]] = {
+            "steady": lambda: _steady(setting),
             "kill": lambda: _kill(setting, options.kill_seconds),
             "stall": lambda: _stall(setting),
             "overload": lambda: _overload(setting),
@@ -129,6 +130,16 @@ def _serving(folder: Path, options: argparse.Namespace) -> Iterator[Setting]:
         good = [answer for answer in answers if answer.status == 200]
         bundles = [bundle, other, *(_damaged(other, number) for number in range(DAMAGED))]
         yield Setting(port, text, limited, admin, bundles, options.replicas, len(good) / 4)
+
+
+def _steady(setting: Setting) -> dict[str, str]:
+    """50 requests/s for 10 s."""
+    answers = _load(Load(setting.port, setting.key, 50, 10))
+    p50, p95, p99 = (f"{1000 * _percentile(answers, q):.0f}" for q in (50, 95, 99))
+    return {
+        "50 requests/s: p50; p95; p99, ms": f"{p50}; {p95}; {p99}",
+        "requests; not 200": f"{len(answers)}; {sum(answer.status != 200 for answer in answers)}",
+    }
 
 
 def _kill(setting: Setting, seconds: float) -> dict[str, str]:
