@@ -1,6 +1,5 @@
 """Fixtures of every room: the planted graph (tests/planted.py) in a store, a snapshot of it, both stores."""
 
-import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from graph.cluster import start_ray
 from graph.snapshot import Snapshot, write_snapshot
 from graph.store import Store, open_store
 from tests.neo4j_server import Neo4jForTests, empty, neo4j_for_tests
@@ -144,12 +144,6 @@ def ray_local() -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):
             import ray
 
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _node_ip_address="127.0.0.1",
-            )
+            start_ray()
         yield
         ray.shutdown()
