@@ -84,7 +84,8 @@ def test_without_the_store_the_past_is_what_is_on_its_way_and_says_so(outbox: Ou
         raise StoreUnavailableError("no store here")
 
     account = AccountKey("films", "0a1b")
-    live = Live(outbox, StoreGate(closed))
+    gate = StoreGate(closed)
+    live = Live(outbox, gate)
     outbox.accept([event("e-1", account)])
     past = live.of(account)
     assert [each.event_id for each in past.events] == ["e-1"]
@@ -92,6 +93,7 @@ def test_without_the_store_the_past_is_what_is_on_its_way_and_says_so(outbox: Ou
     assert live.of(lone_user(account)).degraded
     assert not live.store_is_up
     assert live.missing([ItemKey("films", "crime-0")]) is None
+    gate.close()
 
 
 def test_a_store_that_failed_is_left_alone_for_a_while_and_asked_again_then(planted_store: Store):
