@@ -79,6 +79,16 @@ OtherVectors = Annotated[
 RayAddress = Annotated[
     str | None, typer.Option(help="The Ray cluster to join.", show_default="one of this command's own")
 ]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over all events, at most.", show_default="16; a quarter to continue")
+]
+Continued = Annotated[
+    bool, typer.Option("--continue", help="Begin with what the newest run on an earlier snapshot learned.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Ray workers that share the people; 0: none, train in this process.", show_default="1"),
+]
 Sampled = Annotated[
     int | None,
     typer.Option(help="Rank each target among so many items instead of all.", show_default="full ranking"),
@@ -430,15 +440,11 @@ def same_work(
 
 @app.command(rich_help_panel=ROAD)
 def train(
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over all events, at most.", show_default="16; a quarter to continue")
-    ] = None,
+    epochs: Epochs = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="The highest step size.", show_default="0.003; a third to continue")
     ] = None,
-    continued: Annotated[
-        bool, typer.Option("--continue", help="Begin with what the newest run on an earlier snapshot learned.")
-    ] = False,
+    continued: Continued = False,
     adapt: Annotated[
         str | None,
         typer.Option(
@@ -447,10 +453,7 @@ def train(
             show_default="all parameters",
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Ray workers that share the people; 0: none, train in this process.", show_default="1"),
-    ] = None,
+    workers: Workers = None,
     until: Annotated[
         datetime | None,
         typer.Option(help="Leave out what happened at or after this instant (UTC).", show_default="the whole graph"),
@@ -757,19 +760,13 @@ def serve(
 
 @app.command(rich_help_panel=CARE)
 def retrain(
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes over all events, at most.", show_default="16; a quarter to continue")
-    ] = None,
-    continued: Annotated[
-        bool, typer.Option("--continue", help="Begin with what the newest run on an earlier snapshot learned.")
-    ] = False,
+    epochs: Epochs = None,
+    continued: Continued = False,
     plan: Annotated[
         str | None,
         typer.Option(help="Go live only in the place of the plan of this ETag.", show_default="the plan of now"),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Ray workers that share the people, as for train.", show_default="1")
-    ] = None,
+    workers: Workers = None,
     text_model: TextModelName = None,
     vectors: OtherVectors = None,
     store: StoreUrl = None,

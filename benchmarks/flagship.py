@@ -29,11 +29,10 @@ from models.leads_to import LeadsTo
 from models.scorer import Scorer
 from models.text import DEFAULT_MODEL, vectors_name
 from train.compare import held_out_task
-from train.data import item_side
 from train.evaluate import Report, Task, evaluate
-from train.loop import LoopConfig, best_encoder
+from train.loop import LoopConfig
 from train.regimes import suited
-from train.release import Trained, assemble
+from train.release import Trained, assemble, knowing
 from train.run import WorkerConfig
 from train.runs import Run
 
@@ -68,7 +67,7 @@ def movielens(snapshot: Snapshot, var: Path, seeds: int, _: int) -> None:
         split = model.prepared.split
         task = Task("test", split.train, split.test, withheld=split.validation, ks=(20,), seed=seed)
         served = _as_served(snapshot, split, seed)
-        again = refitted(snapshot, run, model, served.histories)
+        again = refitted(run, model, served.histories)
         asked = [(name, scorer, task) for name, scorer in parts(model)]
         asked += [("isthmus, as served", again, served), ("its sparse part, as served", again.leads_to, served)]
         for name, scorer, question in asked:
@@ -105,7 +104,7 @@ def fixed_parts(snapshot: Snapshot, var: Path, seeds: int, _: int) -> None:
         model, run, took = trained(snapshot, var, config)
         split = model.prepared.split
         task = replace(held_out_task(split, ks=(20,)), seed=seed)
-        again = refitted(snapshot, run, model, task.histories)
+        again = refitted(run, model, task.histories)
         for name, scorer in (*parts(model), ("isthmus, refitted", again)):
             report = evaluate(scorer, task)
             found.setdefault(name, []).append((report.value("recall@20"), report.value("ndcg@20")))
@@ -152,7 +151,7 @@ def next_event(snapshot: Snapshot, var: Path, seeds: int, alone: int) -> None:
         past = join(split.train, split.validation)
         for name, scorer in parts(model):
             add(name, seed, _joint(scorer, past, split.test, split.train, seed), took if name == "isthmus" else 0.0)
-        again = refitted(snapshot, run, model, past)
+        again = refitted(run, model, past)
         add("isthmus, refitted", seed, _joint(again, past, split.test, split.train, seed))
         if len(platforms) > 1 and seed < alone:
             add("isthmus, alone", seed, *_alone(snapshot, var, seed, past, split.test))
@@ -180,21 +179,12 @@ def _alone(
     return sampled + full, max(seconds)
 
 
-def refitted(snapshot: Snapshot, run: Run, model: Trained, events: Interactions) -> Flagship:
-    """The trained weights over the graph and with the sparse part of more events, as `train.release` does it."""
-    encoder = best_encoder(_checkpoint(run), model.prepared, run.config)
-    items = item_side(snapshot, events, run.inputs.vectors)
-    leads_to = LeadsTo.fit(events, model.blend.linear, items.text.numpy())
-    graph = {name: items.graph[name] for name in encoder.items.relations}
-    dense = Flagship.from_encoder(encoder, graph, LeadsTo.empty(len(events.items)))
-    return model.blend.applied(dense, leads_to, model.prepared.items.warm.numpy())
-
-
-def _checkpoint(run: Run) -> Path:
+def refitted(run: Run, model: Trained, events: Interactions) -> Flagship:
+    """The trained weights over the graph and with the sparse part of more events, as they are released."""
     result = run.result()
     if result is None:
         raise IsthmusError(f"{run.folder} holds no result: run this benchmark again")
-    return result.checkpoint
+    return knowing(model, run.inputs, run.config, result.checkpoint, events)[0]
 
 
 def _joint(

@@ -23,9 +23,9 @@ MAX_KEY_LENGTH: Final = 256
 
 _PLATFORM = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9_:@.-]+")
-_ITEM = re.compile(r"(?!(?:account|user):)[a-z][a-z0-9_.-]{0,63}:[A-Za-z0-9_:@.-]+")
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _RESERVED_PLATFORMS: Final = frozenset({"account", "user"})
+_ITEM = re.compile(rf"(?!(?:{'|'.join(_RESERVED_PLATFORMS)}):){_PLATFORM.pattern}:{_ID.pattern}")
 _RESERVED_KINDS: Final = frozenset({"account", "user", "item", "platform"})
 
 

@@ -35,9 +35,12 @@ class _SharedFile(WatchedFileHandler):
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.stream is not None and os.fstat(self.stream.fileno()).st_size >= MAX_BYTES:
-            self._put_aside()
-        super().emit(record)
+        try:
+            if self.stream is not None and os.fstat(self.stream.fileno()).st_size >= MAX_BYTES:
+                self._put_aside()
+            super().emit(record)
+        except OSError:
+            self.handleError(record)  # to stderr: a full disk is no reason not to answer
 
     def _put_aside(self) -> None:
         with self._path.with_suffix(".lock").open("w") as lock:

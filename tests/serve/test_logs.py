@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,15 @@ def test_what_failed_is_a_line_with_the_request_it_belongs_to(service: Service, 
     assert failed["request_id"] == asked["request_id"] == said["request_id"]
     assert (failed["level"], asked["status"]) == ("ERROR", 500)
     assert "test_logs.py" in str(failed["message"])
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(service: Service, log: Path, monkeypatch, capsys):
+    monkeypatch.setattr(logs, "MAX_BYTES", 1)
+    with TestClient(create_app(service), raise_server_exceptions=False) as client:
+        assert client.get("/readyz").status_code == 200
+        shutil.rmtree(log.parent)
+        assert client.get("/readyz").status_code == 200
+    assert "Logging error" in capsys.readouterr().err
 
 
 def test_several_processes_share_a_file_that_is_put_aside_when_full_and_lose_no_line(tmp_path: Path):
